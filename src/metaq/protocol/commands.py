@@ -1,0 +1,119 @@
+"""The commands and replies of the wire, as values, for both directions (reference: protocol.md §2, §6.1)."""
+
+from enum import Enum
+from typing import NamedTuple, TypeAlias
+
+from metaq.errors import Status
+from metaq.model import TopicPartition
+from metaq.txid import TransactionId
+
+
+class Put(NamedTuple):
+    """Store one message. `checksum` -1: none was sent. `target.partition` -1: the broker chooses."""
+
+    target: TopicPartition
+    body: bytes
+    flag: int
+    checksum: int
+    opaque: int
+    transaction: TransactionId | None = None
+
+
+class Oversized(NamedTuple):
+    """A put or sync whose body is over the decoder's limit; the body is skipped, `size` is its announced length."""
+
+    target: TopicPartition
+    size: int
+    opaque: int
+
+
+class Sync(NamedTuple):
+    """Store one message under the id its master gave it (synchronous replication)."""
+
+    target: TopicPartition
+    body: bytes
+    flag: int
+    id: int
+    checksum: int
+    opaque: int
+
+
+class Get(NamedTuple):
+    """Read at most `max_size` bytes from `offset` on."""
+
+    target: TopicPartition
+    group: str
+    offset: int
+    max_size: int
+    opaque: int
+
+
+class Offset(NamedTuple):
+    """Ask for the nearest valid offset."""
+
+    target: TopicPartition
+    group: str
+    offset: int
+    opaque: int
+
+
+class Stats(NamedTuple):
+    """Ask for statistics; `item` "" is the summary."""
+
+    item: str
+    opaque: int
+
+
+class Version(NamedTuple):
+    """Ask for the version; also the heartbeat. `extensions`: the surplus tokens (design.md §6: `metaq`)."""
+
+    opaque: int
+    extensions: tuple[str, ...] = ()
+
+
+class Quit(NamedTuple):
+    """End the connection after the replies that are ready."""
+
+
+class Operation(Enum):
+    """What a `transaction` command asks for."""
+
+    BEGIN = "BEGIN"
+    END = "END"
+    PREPARE = "PREPARE"
+    COMMIT_ONE_PHASE = "COMMIT_ONE_PHASE"
+    COMMIT_TWO_PHASE = "COMMIT_TWO_PHASE"
+    ROLLBACK = "ROLLBACK"
+    RECOVER = "RECOVER"
+    FORGET = "FORGET"
+
+
+class Transaction(NamedTuple):
+    """Move a transaction on. `timeout` in seconds, 0: none given. `qualifier` None: none given."""
+
+    id: TransactionId
+    session: str
+    operation: Operation
+    timeout: int
+    qualifier: str | None
+    opaque: int
+
+
+class Result(NamedTuple):
+    """A reply with a status and a text (raw bytes: `stats config` sends a file)."""
+
+    status: Status | int
+    body: bytes
+    opaque: int
+
+
+class Value(NamedTuple):
+    """A reply to get: raw bytes of a partition, records, the last one perhaps cut."""
+
+    data: bytes
+    opaque: int
+
+
+Request: TypeAlias = Put | Oversized | Sync | Get | Offset | Stats | Version | Quit | Transaction
+Reply: TypeAlias = Result | Value
+Command: TypeAlias = Request | Reply
