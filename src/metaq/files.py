@@ -17,11 +17,8 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-_IOV_MAX: Final = min(os.sysconf("SC_IOV_MAX"), 1024)  # -1 where there is no limit; 1024 is Linux's
-_IOVECS: Final = _IOV_MAX if _IOV_MAX > 0 else 1024
-_JOIN_BELOW: Final = (
-    4096  # bytes a part has on average; smaller ones are copied together, which costs less than vectors
-)
+_IOV_MAX: Final = 1024  # parts a single pwritev takes (Linux: UIO_MAXIOV)
+_JOIN_BELOW: Final = 2048  # bytes a part has on average; smaller ones are cheaper to copy together than to list
 _NOWAIT_UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -109,8 +106,8 @@ class OsFiles:
         if total < _JOIN_BELOW * len(parts):
             self.pwrite(fd, b"".join(parts), position)
             return
-        for first in range(0, len(parts), _IOVECS):
-            chunk = parts[first : first + _IOVECS]
+        for first in range(0, len(parts), _IOV_MAX):
+            chunk = parts[first : first + _IOV_MAX]
             wanted = sum(map(len, chunk))
             count = os.pwritev(fd, chunk, position)
             if count < wanted:

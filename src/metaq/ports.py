@@ -5,7 +5,7 @@ simulated ones (design.md §5a). Implementations: `files.py` (files, threads), `
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Files(Protocol):
     def read(self, path: str) -> bytes:
         """Return the whole content; FileNotFoundError."""
 
-    def list(self, path: str) -> list[Entry]:
+    def list(self, path: str) -> Sequence[Entry]:
         """Return the entries of a directory, sorted by name; FileNotFoundError."""
 
     def exists(self, path: str) -> bool: ...
