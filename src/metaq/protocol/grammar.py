@@ -1,0 +1,191 @@
+"""The lines of the wire: verb → what follows it (protocol.md §1, §2, §6.1; reference: MetamorphosisWireFormatType).
+
+A line is split at every single space; empty tokens at its end do not count. Where the original takes any word that
+begins with `v` for `version` and with `q` for `quit`, so do we.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from metaq.errors import ProtocolError, Status
+from metaq.model import TopicPartition
+from metaq.protocol.commands import (
+    Command,
+    Get,
+    Offset,
+    Operation,
+    Put,
+    Quit,
+    Result,
+    Stats,
+    Sync,
+    Transaction,
+    Value,
+    Version,
+)
+from metaq.txid import TransactionId, decimal, parse
+
+NO_OPAQUE: Final = 2147483647  # what version and stats without an opaque are answered with
+NO_CHECKSUM: Final = -1
+
+
+class Rule(NamedTuple):
+    """How the frame of one verb is read. `length`: index of the token that gives the body's size, None: no body."""
+
+    length: int | None
+    is_reply: bool
+    build: Callable[[list[str], bytes], Command]
+
+
+def split(line: bytes) -> list[str]:
+    """Return the tokens of a line without its CRLF; bytes that are not UTF-8 become U+FFFD."""
+    tokens = line.decode("utf-8", "replace").split(" ")
+    while tokens and not tokens[-1]:
+        tokens.pop()
+    return tokens
+
+
+def rule_for(tokens: list[str]) -> Rule:
+    """Return the rule of the first token. Raises ProtocolError if there is none."""
+    if not tokens:
+        raise ProtocolError("blank line")
+    verb = tokens[0]
+    rule = RULES.get(verb)
+    if rule is None:
+        rule = RULES.get({"v": "version", "q": "quit"}.get(verb[:1], ""))
+    if rule is None:
+        raise ProtocolError(f"unknown command {verb[:40]!r}")
+    return rule
+
+
+def body_size(rule: Rule, tokens: list[str]) -> int:
+    """Return how many bytes follow the line, 0 where the verb has no body. Raises ProtocolError."""
+    if rule.length is None:
+        return 0
+    _want(tokens, rule.length + 1)
+    size = _number(tokens, rule.length, 32)
+    if size < 0:
+        raise ProtocolError(f"{tokens[0]}: negative length {size}")
+    return size
+
+
+def _want(tokens: list[str], least: int) -> None:
+    if len(tokens) < least:
+        raise ProtocolError(f"{tokens[0][:40]}: {len(tokens)} tokens, at least {least} wanted")
+
+
+def _wrong_count(tokens: list[str], wanted: str) -> ProtocolError:
+    return ProtocolError(f"{tokens[0]}: {len(tokens)} tokens, {wanted} wanted")
+
+
+def _number(tokens: list[str], index: int, bits: int) -> int:
+    try:
+        return decimal(tokens[index], bits)
+    except ValueError as exc:
+        raise ProtocolError(f"{tokens[0][:40]}: token {index}: {exc}") from exc
+
+
+def _transaction_id(tokens: list[str], index: int) -> TransactionId:
+    try:
+        return parse(tokens[index])
+    except ValueError as exc:
+        raise ProtocolError(f"{tokens[0]}: token {index}: {exc}") from exc
+
+
+def _put(tokens: list[str], body: bytes) -> Put:
+    count = len(tokens)
+    if not 6 <= count <= 8:
+        raise _wrong_count(tokens, "6, 7 or 8")
+    target = TopicPartition(tokens[1], _number(tokens, 2, 32))
+    flag, opaque = _number(tokens, 4, 32), _number(tokens, count - 1, 32)
+    if count == 6:
+        return Put(target, body, flag, NO_CHECKSUM, opaque)
+    if count == 8:
+        return Put(target, body, flag, _number(tokens, 5, 32), opaque, _transaction_id(tokens, 6))
+    # a number or a transaction id: the original looks at the first character only
+    if tokens[5].startswith("-") or tokens[5][:1].isdecimal():
+        return Put(target, body, flag, _number(tokens, 5, 32), opaque)
+    return Put(target, body, flag, NO_CHECKSUM, opaque, _transaction_id(tokens, 5))
+
+
+def _sync(tokens: list[str], body: bytes) -> Sync:
+    if len(tokens) not in (7, 8):
+        raise _wrong_count(tokens, "7 or 8")
+    target = TopicPartition(tokens[1], _number(tokens, 2, 32))
+    checksum = _number(tokens, 6, 32) if len(tokens) == 8 else NO_CHECKSUM
+    return Sync(target, body, _number(tokens, 4, 32), _number(tokens, 5, 64), checksum, _number(tokens, -1, 32))
+
+
+def _get(tokens: list[str], _: bytes) -> Get:
+    _want(tokens, 7)
+    target = TopicPartition(tokens[1], _number(tokens, 3, 32))
+    return Get(target, tokens[2], _number(tokens, 4, 64), _number(tokens, 5, 32), _number(tokens, 6, 32))
+
+
+def _offset(tokens: list[str], _: bytes) -> Offset:
+    _want(tokens, 6)
+    target = TopicPartition(tokens[1], _number(tokens, 3, 32))
+    return Offset(target, tokens[2], _number(tokens, 4, 64), _number(tokens, 5, 32))
+
+
+def _stats(tokens: list[str], _: bytes) -> Stats:
+    item = tokens[1] if len(tokens) > 1 else ""
+    return Stats("" if item.isspace() else item, _number(tokens, 2, 32) if len(tokens) > 2 else NO_OPAQUE)
+
+
+def _version(tokens: list[str], _: bytes) -> Version:
+    return Version(_number(tokens, 1, 32) if len(tokens) > 1 else NO_OPAQUE, tuple(tokens[2:]))
+
+
+def _quit(_tokens: list[str], _: bytes) -> Quit:
+    return Quit()
+
+
+def _transaction(tokens: list[str], _: bytes) -> Transaction:
+    count = len(tokens)
+    if not 5 <= count <= 7:
+        raise _wrong_count(tokens, "5, 6 or 7")
+    operation = Operation.__members__.get(tokens[3])
+    if operation is None:
+        raise ProtocolError(f"transaction: unknown operation {tokens[3][:40]!r}")
+    timeout, qualifier = 0, None
+    if count == 7:
+        timeout, qualifier = _number(tokens, 4, 32), tokens[5]
+    elif count == 6 and (not tokens[4] or tokens[4].isdecimal()):
+        timeout = _number(tokens, 4, 32)  # also a qualifier that is all digits: nothing tells them apart
+    elif count == 6:
+        qualifier = tokens[4]
+    return Transaction(
+        _transaction_id(tokens, 1), tokens[2], operation, timeout, qualifier, _number(tokens, count - 1, 32)
+    )
+
+
+_STATUS: Final[Mapping[int, Status]] = MappingProxyType({int(status): status for status in Status})
+
+
+def _result(tokens: list[str], body: bytes) -> Result:
+    _want(tokens, 4)
+    code = _number(tokens, 1, 32)
+    return Result(_STATUS.get(code, code), body, _number(tokens, 3, 32))
+
+
+def _value(tokens: list[str], body: bytes) -> Value:
+    _want(tokens, 3)
+    return Value(body, _number(tokens, 2, 32))
+
+
+RULES: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        "put": Rule(3, False, _put),
+        "sync": Rule(3, False, _sync),
+        "get": Rule(None, False, _get),
+        "offset": Rule(None, False, _offset),
+        "stats": Rule(None, False, _stats),
+        "version": Rule(None, False, _version),
+        "quit": Rule(None, False, _quit),
+        "transaction": Rule(None, False, _transaction),
+        "result": Rule(2, True, _result),
+        "value": Rule(1, True, _value),
+    }
+)
