@@ -34,7 +34,7 @@ class PartitionState(Protocol):
     @property
     def end(self) -> int: ...  # where readers must wait
     @property
-    def messages(self) -> int: ...  # counted since the start, and by recovery before it
+    def messages(self) -> int: ...  # stored since the start, and before it as far as recovery counted them
     @property
     def bytes(self) -> int: ...  # in all segments
 
