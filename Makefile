@@ -1,0 +1,29 @@
+# Every target makes .venv by itself and installs what it needs, once; as root also the Debian packages that are missing.
+PYTHON ?= python3
+
+help:  ## say what the targets do
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+
+demo: .venv/.ready-demo  ## run a broker through its main job, with a kill half-way; needs no root
+	.venv/bin/python demo/demo.py
+
+test: .venv/.ready-test  ## run all tests but the long forms
+	@scripts/test.sh -m "not soak"
+
+soak: .venv/.ready-test  ## run the long forms of the tests
+	@scripts/test.sh -m soak --timeout 3600
+
+check: .venv/.ready-check  ## format, lint, types, import order, budgets
+	@scripts/check.sh
+
+bench: .venv/.ready-bench  ## measure beside the prototype and the Java broker; ARGS="--quick" and others: bench/run.py --help
+	.venv/bin/python bench/run.py $(ARGS)
+
+clean:  ## remove what these targets made
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+.venv/.ready-%: pyproject.toml scripts/setup.sh scripts/packages.sh
+	@PYTHON="$(PYTHON)" scripts/setup.sh $*
+
+.PHONY: help demo test soak check bench clean
+.SECONDARY:

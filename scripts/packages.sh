@@ -1,0 +1,49 @@
+# Sourced by setup.sh: collects the Debian packages that are missing; root installs them, anybody else is told loudly.
+
+missing=""
+losses=""
+
+# want PACKAGE LOSS : PACKAGE is missing; LOSS says what that means.
+want() {
+    missing="$missing $1"
+    losses="$losses
+  $1: $2"
+}
+
+want_java() {
+    command -v javac >/dev/null || want "$(jdk_package)" "tests beside the Java client and broker are left out"
+    command -v mvn >/dev/null || want maven "tests beside the Java client and broker are left out"
+}
+
+# The reference runs on Java 8 to 17; take the newest of these that this Debian has, else what there is.
+jdk_package() {
+    for version in 17 11 8; do
+        if apt-cache show "openjdk-$version-jdk-headless" >/dev/null 2>&1; then
+            echo "openjdk-$version-jdk-headless"
+            return
+        fi
+    done
+    echo default-jdk-headless
+}
+
+want_zookeeper() {
+    [ -x /usr/share/zookeeper/bin/zkServer.sh ] || want zookeeper "tests with a real ZooKeeper are left out"
+}
+
+want_compiler() {
+    command -v gcc >/dev/null || want gcc "the load generators cannot be compiled"
+    [ -e /usr/include/zlib.h ] || want zlib1g-dev "the load generators cannot be compiled"
+}
+
+install_wanted() {
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "installing Debian packages:$missing" >&2
+        # shellcheck disable=SC2086 # one word per package
+        if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing; } >&2; then
+            missing=""
+            return 0
+        fi
+    fi
+    echo "*** MISSING, and not installed (only root can, with apt-get install$missing):$losses" >&2
+}
