@@ -25,11 +25,8 @@ _NOWAIT_UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 class SystemClock:
     """The clocks of this machine."""
 
-    def time(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +93,8 @@ class OsFiles:
 
     def pwrite(self, fd: int, data: bytes | bytearray | memoryview, position: int) -> None:
         count = os.pwrite(fd, data, position)
+        if count == len(data):
+            return
         view = memoryview(data).cast("B")
         while count < len(view):
             count += _progress(os.pwrite(fd, view[count:], position + count))

@@ -6,6 +6,7 @@ simulated ones (design.md §5a). Implementations: `files.py` (files, threads), `
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -126,3 +127,14 @@ class Network(Protocol):
 
     async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Transport:
         """Dial; the protocol's connection_made has been called when this returns. OSError if nobody answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that lies outside, in one hand: what `app` passes down and a simulation replaces."""
+
+    clock: Clock
+    random: Random
+    files: Files
+    threads: Threads
+    network: Network

@@ -1,0 +1,1 @@
+"""What commands do; no sockets, no ZooKeeper."""

@@ -1,0 +1,1 @@
+"""asyncio only; knows commands, not what they do."""

@@ -1,0 +1,175 @@
+"""Broker: owns store, topics, statistics; turns commands into replies, at once or when a round is safe."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, assert_never
+
+from metaq.broker.gets import Gets
+from metaq.broker.ids import IdAllocator
+from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, TopicRegistry
+from metaq.broker.puts import Puts
+from metaq.broker.stats import Statistics
+from metaq.broker.stats_text import BrokerState, PartitionState, answer
+from metaq.broker.topics import Topics
+from metaq.config.model import BrokerConfig
+from metaq._version import REFERENCE_VERSION
+from metaq.errors import Status
+from metaq.ports import World
+from metaq.protocol.commands import (
+    Command,
+    Get,
+    Offset,
+    Operation,
+    Oversized,
+    Put,
+    Quit,
+    Result,
+    Stats,
+    Sync,
+    Transaction,
+    Value,
+    Version,
+)
+from metaq.protocol.encoder import result
+from metaq.store.store import MessageStore
+
+log = logging.getLogger(__name__)
+
+EXTENSIONS = "metaq/1"  # answered to `version <opaque> metaq`; the names of extensions follow it
+
+_NO_HANDLER = "未注册请求处理器，请求处理器类为com.taobao.metamorphosis.network."
+
+
+class PartitionFigures(NamedTuple):
+    """One partition as `stats` shows it."""
+
+    topic: str
+    partition: int
+    min_offset: int
+    end: int
+    messages: int
+    bytes: int
+
+
+class Broker:
+    """One node. `execute` is an ordinary function: nothing on the way of a command is awaited (design.md §1)."""
+
+    def __init__(self, config: BrokerConfig, store: MessageStore, world: World) -> None:
+        self.config = config
+        self.store = store
+        self.topics = Topics(config, world.random)
+        self.statistics = Statistics(world.clock, lambda topic: self.config.topic(topic).stat)
+        ids = IdAllocator(config.broker_id, world.clock, store.journal.highest_id)
+        self.puts = Puts(config, store, self.topics, ids, self.statistics)
+        self.gets = Gets(config, store, self.topics, self.statistics)
+        self._clock = world.clock
+        self._started = world.clock.monotonic()
+        self.port = config.server_port
+        self.connections = 0
+        self.use_registry(NoTopicRegistry())
+
+    def use_registry(self, registry: TopicRegistry) -> None:
+        """Tell `registry` of topics from here on."""
+        self.puts.registry = registry
+
+    def serve_at(self, url: str, port: int) -> None:
+        """Say which address is registered, for the texts that name it, and which port is bound."""
+        self.puts.url = self.gets.url = url
+        self.port = port
+
+    def execute(self, peer: Peer, commands: Sequence[Command]) -> None:
+        """Carry out what one connection sent at once.
+
+        Replies to puts leave together when all are safe; all others leave at once, in one write, or when the disk has
+        answered. No order is promised between them, as in the original: clients match replies by opaque.
+        """
+        puts = [command for command in commands if type(command) is Put]
+        if puts:
+            self.puts.store(peer, puts)
+            if len(puts) == len(commands):
+                return
+        replies: list[Buffer] = []
+        for command in commands:
+            if type(command) is not Put:
+                self._other(peer, command, replies)
+        if replies:
+            peer.send_parts(replies)
+        if isinstance(commands[-1], Quit):
+            peer.finish()
+
+    def _other(self, peer: Peer, command: Command, replies: list[Buffer]) -> None:
+        match command:
+            case Get():
+                replies += self.gets.read(peer, command)
+            case Offset():
+                replies.append(self.gets.nearest(command))
+            case Version():
+                replies.append(result(Status.SUCCESS, self._version(command), command.opaque))
+            case Stats():
+                replies.append(self._stats(command))
+            case Oversized():
+                replies.append(self.puts.refuse_oversized(command))
+            case Sync():
+                replies.append(result(Status.UNAVAILABLE, f"{_NO_HANDLER}SyncCommand", command.opaque))
+            case Transaction():
+                replies += self._transaction(command)
+            case Result() | Value() | Put() | Quit():
+                pass  # replies are nobody's here; the others are done elsewhere
+            case _:
+                assert_never(command)
+
+    def _version(self, command: Version) -> str:
+        return f"{REFERENCE_VERSION} {EXTENSIONS}" if command.extensions[:1] == ("metaq",) else REFERENCE_VERSION
+
+    def _transaction(self, command: Transaction) -> list[Buffer]:
+        if command.operation is Operation.END:
+            return []  # never answered by the original either
+        text = f"transactions are not supported by this broker: {command.operation.value}"
+        return [result(Status.ERROR, text, command.opaque)]
+
+    def _stats(self, command: Stats) -> bytes:
+        body = self.config.text if command.item == "config" else answer(command.item, self.statistics, self)
+        return b"result %d %d %d\r\n%b" % (Status.SUCCESS, len(body), command.opaque, body)
+
+    # -- what statistics are made of
+
+    def state(self) -> BrokerState:
+        """Return what only the running process knows."""
+        return BrokerState(
+            pid=os.getpid(),
+            port=self.port,
+            uptime=self._clock.monotonic() - self._started,
+            connections=self.connections,
+            threads=threading.active_count(),
+        )
+
+    def partitions(self, topic: str | None = None) -> Iterable[PartitionState]:
+        """Return the figures of all partitions with a log, or those of one topic."""
+        return [
+            PartitionFigures(log.key.topic, log.key.partition, log.start, log.visible, log.messages, log.size)
+            for log in self.store.all()
+            if topic is None or log.key.topic == topic
+        ]
+
+    # -- administration
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Take the topics of a reloaded file, all of it checked before."""
+        self.config = config
+        self.store.configure(config)
+        self.topics.configure(config)
+        self.puts.configure(config)
+        self.gets.configure(config)
+        self.statistics.choose(lambda topic: self.config.topic(topic).stat)
+
+    def close_partitions(self, topic: str, first: int, last: int) -> None:
+        """Close partitions first … last: puts and gets are answered 403. Raises ValueError."""
+        self.topics.close(topic, first, last)
+        self.puts.forget()
+
+    def open_partitions(self, topic: str) -> None:
+        """Open all partitions of a topic again."""
+        self.topics.open(topic)
+        self.puts.forget()

@@ -1,0 +1,135 @@
+"""Storing messages: one pass over all puts that one connection sent at once (reference: BrokerCommandProcessor).
+
+This is the hot path of the whole broker. Per message it does one dictionary look-up, one CRC, one header, one append
+and one reply line; everything unusual is in `_unusual`.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+from zlib import crc32
+
+from metaq.broker.ids import IdAllocator
+from metaq.broker.ports import Peer, TopicRegistry
+from metaq.broker.stats import Statistics
+from metaq.broker.topics import Topics
+from metaq.config.model import BrokerConfig
+from metaq.errors import ChecksumMismatch, InvalidMessage, MessageTooLarge, RequestError, Status, Unsupported
+from metaq.model import TopicPartition
+from metaq.protocol.commands import Oversized, Put
+from metaq.protocol.encoder import put_reply, result
+from metaq.record import HEADER, HEADER_SIZE, attribute_fits
+from metaq.store.log import PartitionLog
+from metaq.store.store import MessageStore
+
+log_ = logging.getLogger(__name__)
+
+JAVA_LIMIT: Final = 2 << 20  # bytes of a body that a Java client decodes as it comes
+
+
+class Puts:
+    """Stores what producers send. `url` is the text of this broker's address, as it is registered."""
+
+    def __init__(
+        self, config: BrokerConfig, store: MessageStore, topics: Topics, ids: IdAllocator, statistics: Statistics
+    ) -> None:
+        self._store = store
+        self._topics = topics
+        self._ids = ids
+        self._statistics = statistics
+        self._ready: dict[TopicPartition, PartitionLog] = {}  # open, legal, with room: nothing to look at
+        self._warned: set[str] = set()
+        self._known: set[str] = {log.key.topic for log in store.all()}
+        self.registry: TopicRegistry
+        self.url = ""
+        self.configure(config)
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Take a reloaded file."""
+        self._limit = min(config.max_message_size, config.max_transfer_size - HEADER_SIZE)
+        self.forget()
+
+    def forget(self) -> None:
+        """Look at every partition again before the next put: one was closed, or topics changed."""
+        self._ready.clear()
+
+    def store(self, peer: Peer, puts: Sequence[Put]) -> None:
+        """Append the messages in order; the replies leave together, when the last one is safe."""
+        if self._store.space.full:
+            self._ready.clear()
+        ids = self._ids.take(len(puts))
+        append = self._store.append
+        ready = self._ready
+        pack = HEADER.pack
+        replies: list[bytes] = []
+        size = 0
+        for command, id in zip(puts, ids, strict=True):
+            target, body, flag, checksum, opaque, transaction = command
+            log = ready.get(target)
+            crc = crc32(body) & 0x7FFFFFFF
+            if log is None or flag or crc != checksum or transaction is not None or len(body) > JAVA_LIMIT:
+                try:
+                    log = self._unusual(command, crc)
+                except RequestError as exc:
+                    replies.append(self._refuse(target, opaque, exc))
+                    continue
+            record = pack(len(body), crc, id, flag) + body
+            size += len(record)
+            replies.append(put_reply(id, log.key.partition, append(log, record), opaque))
+        answer = b"".join(replies)
+        if size:
+            self._store.journal.highest_id = ids[-1]
+            self._store.commit(partial(self._acknowledge, peer, answer, puts), size)
+        else:
+            peer.send(answer)
+
+    def refuse_oversized(self, command: Oversized) -> bytes:
+        """Return the reply to a put whose body nobody could fetch."""
+        return self._refuse(command.target, command.opaque, MessageTooLarge(command.size, self._limit))
+
+    def _unusual(self, command: Put, crc: int) -> PartitionLog:
+        """Return the log for a put that is not the common case. Raises RequestError."""
+        target, body, flag, checksum, _, transaction = command
+        if transaction is not None:
+            raise Unsupported("this broker does not support transactions")
+        key = self._topics.resolve(target)
+        log = self._store.create(key)
+        log.counter = self._statistics.tally(key.topic)
+        self._announce(key.topic)
+        if len(body) > self._limit:
+            raise MessageTooLarge(len(body), self._limit)
+        if checksum not in (crc, -1):
+            raise ChecksumMismatch
+        if not attribute_fits(flag, body):
+            raise InvalidMessage("the attribute that the flag announces does not fit into the body")
+        self._store.check_space(log)
+        if len(body) > JAVA_LIMIT and key.topic not in self._warned:
+            self._warned.add(key.topic)
+            log_.warning("%s: a message of %d bytes; Java clients refuse more than %d", key, len(body), JAVA_LIMIT)
+        if key == target and not self._store.space.full:
+            self._ready[target] = log
+        return log
+
+    def _announce(self, topic: str) -> None:
+        if topic not in self._known:
+            self._known.add(topic)
+            self.registry.topic_appeared(topic)
+
+    def _refuse(self, target: TopicPartition, opaque: int, exc: RequestError) -> bytes:
+        tally = self._statistics.tally(target.topic)
+        tally.puts += 1  # those that are stored are counted by their log
+        if exc.status is not Status.FORBIDDEN:
+            tally.put_failures += 1
+        if isinstance(exc, Unsupported):
+            return result(exc.status, str(exc), opaque)
+        where = f"Put message to [broker '{self.url}'] [partition '{target}'] failed.Detail:"
+        return result(exc.status, where + str(exc), opaque)
+
+    def _acknowledge(self, peer: Peer, answer: bytes, puts: Sequence[Put], error: Exception | None) -> None:
+        """Everything of the batch is safe: let the replies go. Or none of it may be taken for safe."""
+        if error is None:
+            peer.send(answer)
+            return
+        failure = error if isinstance(error, RequestError) else RequestError(str(error))
+        peer.send(b"".join(self._refuse(put.target, put.opaque, failure) for put in puts))

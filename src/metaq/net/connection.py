@@ -1,0 +1,145 @@
+"""One accepted connection: bytes → Decoder → handler → bytes; back-pressure and idle time (design.md §1).
+
+Reading stops while the peer does not read what it is sent, so that a peer that never reads costs the transport's high
+water mark and one batch of replies, not more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol, cast
+
+from metaq.protocol.commands import Command
+from metaq.protocol.decoder import Decoder, Limits
+
+log = logging.getLogger(__name__)
+
+HIGH_WATER: Final = 1 << 20  # bytes that may wait for a peer to read them before we stop reading from it
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Handler(Protocol):
+    """Does what commands say."""
+
+    def execute(self, peer: "Connection", commands: Sequence[Command], /) -> None: ...
+    def congested(self) -> bool:
+        """Return whether producers must wait: asked while `Connections.hold` is in force."""
+
+
+class Connections:
+    """All connections of a listener: who is there, and who waits until the broker has room."""
+
+    def __init__(self) -> None:
+        self.all: set[Connection] = set()
+        self.waiting = False
+
+    def hold(self) -> None:
+        """Stop reading from everybody, until the handler is not congested any more."""
+        if self.waiting:
+            return
+        self.waiting = True
+        for connection in self.all:
+            connection.hold()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self.waiting = False
+        for connection in list(self.all):
+            connection.go_on()
+
+    def close_idle(self) -> None:
+        """Close those that sent nothing since the last call."""
+        for connection in list(self.all):
+            if not connection.active:
+                log.info("%s: idle, closed", connection.name)
+                connection.finish()
+            connection.active = False
+
+
+class Connection(asyncio.Protocol):
+    """The broker's end of one connection."""
+
+    def __init__(self, handler: Handler, limits: Limits, connections: Connections) -> None:
+        self._execute = handler.execute
+        self._decoder = Decoder(limits)
+        self._feed = self._decoder.feed
+        self._connections = connections
+        self._transport: asyncio.Transport | None = None
+        self._slow = False  # the peer does not read
+        self._held = False  # the broker has no room
+        self.active = True
+        self.name = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
+        self._transport.set_write_buffer_limits(HIGH_WATER)
+        self.name = str(transport.get_extra_info("peername"))
+        self._connections.all.add(self)
+        if self._connections.waiting:
+            self.hold()
+
+    def data_received(self, data: bytes) -> None:
+        self.active = True
+        commands = self._feed(data)
+        if commands:
+            try:
+                self._execute(self, commands)
+            except Exception:
+                log.exception("%s: unexpected, connection closed", self.name)
+                self.abort()
+                return
+        if self._decoder.error is not None:
+            log.warning("%s: %s, connection closed", self.name, self._decoder.error)
+            self.finish()
+
+    def send(self, data: bytes) -> None:
+        """Send without waiting; nothing if the connection is gone."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def send_parts(self, parts: Sequence[Buffer]) -> None:
+        """Send pieces as one write (some clients read head and body of a reply with one call each)."""
+        if self._transport is not None:
+            self._transport.writelines(parts)
+
+    def finish(self) -> None:
+        """Close once everything sent so far has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._connections.all.discard(self)
+
+    def pause_writing(self) -> None:
+        self._slow = True
+        self._choose()
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        self._choose()
+
+    def hold(self) -> None:
+        """Do not read: the broker has no room."""
+        self._held = True
+        self._choose()
+
+    def go_on(self) -> None:
+        """Read again, if the peer reads too."""
+        self._held = False
+        self._choose()
+
+    def _choose(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._slow or self._held:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()

@@ -1,0 +1,67 @@
+"""Listening: accept, serve, close in order."""
+
+import asyncio
+import logging
+from typing import Final
+
+from metaq.net.connection import Connection, Connections, Handler
+from metaq.ports import Network
+from metaq.protocol.decoder import Limits
+
+log = logging.getLogger(__name__)
+
+_LOOK: Final = 0.02  # seconds between looks whether a broker without room has some again
+
+
+class Listener:
+    """Accepts connections for a handler. Closes those that stay idle, holds all while the handler is congested."""
+
+    def __init__(self, network: Network, handler: Handler, limits: Limits, idle_timeout: float) -> None:
+        self._network = network
+        self._handler = handler
+        self._limits = limits
+        self._idle_timeout = idle_timeout
+        self._server: asyncio.AbstractServer | None = None
+        self.connections = Connections()
+        self.port = 0
+
+    async def open(self, host: str | None, port: int) -> None:
+        """Listen; `port` 0 takes any free one, `.port` says which. OSError if it is taken."""
+        self._server = await self._network.listen(self._connection, host, port)
+        self.port = self._bound_port(port)
+
+    def _bound_port(self, wanted: int) -> int:
+        sockets = getattr(self._server, "sockets", None)
+        if not sockets:
+            return wanted
+        port: int = sockets[0].getsockname()[1]
+        return port
+
+    def _connection(self) -> Connection:
+        return Connection(self._handler, self._limits, self.connections)
+
+    async def watch(self) -> None:
+        """Look after the connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._idle_timeout
+        while True:
+            await asyncio.sleep(_LOOK if self.connections.waiting else 0.5)
+            if self.connections.waiting and not self._handler.congested():
+                self.connections.go_on()
+            if loop.time() >= due:
+                due = loop.time() + self._idle_timeout
+                self.connections.close_idle()
+
+    async def close(self) -> None:
+        """Accept no more and close what is open once its replies have left; after a second, at once."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections.all):
+            connection.finish()
+        try:
+            async with asyncio.timeout(1.0):
+                while self.connections.all:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            for connection in list(self.connections.all):
+                connection.abort()

@@ -1,0 +1,203 @@
+"""What a store does by itself, now and then: move tails, make checkpoints, sync, look at the disk, retire segments."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from functools import partial
+from typing import Final, Protocol
+
+from metaq.config.cron import Cron
+from metaq.config.model import DeletePolicy
+from metaq.errors import StoreError
+from metaq.ports import Clock, Files, Worker
+from metaq.store import checkpoint as checkpoints
+from metaq.store.checkpoint import Checkpoint, LogState
+from metaq.store.journal import Journal, Mark
+from metaq.store.log import PartitionLog, segment_name
+from metaq.store.mover import Mover, call
+from metaq.store.producers import ProducerTable
+from metaq.store.retention import Sealed, dispose, expired
+from metaq.store.rounds import FULL, Rounds
+from metaq.store.space import Space
+
+log_ = logging.getLogger(__name__)
+
+_TICK: Final = 1.0  # seconds between looks at the disk and the calendar
+_CHECKPOINT_AGE: Final = 60.0  # seconds after which a journal is let go even if it is short
+_SYNC_FILES: Final = 32  # files synced in one job: a read or a large run waits for no more than these
+_PRODUCER_AGE: Final = 7 * 86400.0
+
+
+class Logs(Protocol):
+    """The store, as far as housekeeping needs it."""
+
+    def all(self) -> Iterable[PartitionLog]: ...
+    def forget_segment(self, log: PartitionLog, base: int) -> None: ...
+
+
+class Parts(Protocol):
+    """The pieces of a store that housekeeping keeps going."""
+
+    journal: Journal
+    rounds: Rounds
+    mover: Mover
+    space: Space
+    producers: ProducerTable
+    next_log_id: int
+
+
+class Housekeeping:
+    """Runs beside the broker; one step at a time, so that no two of them meet. `wanted` calls it before its tick."""
+
+    def __init__(self, store: Logs, parts: Parts, place: str, files: Files, clock: Clock) -> None:
+        self._store = store
+        self._parts = parts
+        self._place = place
+        self._files = files
+        self._clock = clock
+        self.wanted = asyncio.Event()
+        self.journal_limit = 1 << 62
+        self.boot_id = ""
+        self._last_checkpoint = clock.monotonic()
+        self._covered = 0  # the sequence that the last checkpoint covers
+        self._due: dict[str, float | None] = {}
+        self._retired: list[str] = []
+        self.worker: Worker = parts.mover.worker
+
+    async def run(self) -> None:
+        """Keep house until cancelled. Raises StoreError if the disk fails."""
+        while True:
+            try:
+                async with asyncio.timeout(_TICK):
+                    await self.wanted.wait()
+            except TimeoutError:
+                pass
+            self.wanted.clear()
+            await self.step()
+
+    async def step(self) -> None:
+        """Do what is due."""
+        parts = self._parts
+        try:
+            parts.space.set_full(await call(self.worker, partial(parts.space.check, parts.mover.unmoved)))
+            await parts.mover.relieve()
+            backlog = parts.journal.backlog()
+            age = self._clock.monotonic() - self._last_checkpoint
+            if backlog * 2 > self.journal_limit or (age > _CHECKPOINT_AGE and parts.journal.sequence > self._covered):
+                await self.checkpoint()
+            await self.retire(self._clock.time())
+        except OSError as exc:
+            if exc.errno not in FULL:
+                raise StoreError(f"cannot write message files: {exc}") from exc
+            parts.space.set_full(parts.space.full | frozenset([self._full_place(exc)]))
+
+    def _full_place(self, exc: OSError) -> str:
+        return str(exc.filename or self._place)
+
+    async def checkpoint(self, *, clean: bool = False) -> None:
+        """Make everything journaled so far durable in the partition files, then let the journal before it go.
+
+        Paced: files are synced a few at a time, in another thread than rounds are. Raises OSError; nothing is lost then.
+        """
+        parts = self._parts
+        mark, states = await self._capture()
+        self.wanted.clear()
+        await parts.mover.move_all()
+        files = parts.mover.files
+        names = await call(self.worker, files.take_unsynced)
+        for start in range(0, len(names), _SYNC_FILES):
+            await call(self.worker, partial(files.sync_files, names[start : start + _SYNC_FILES]))
+        await call(self.worker, files.sync_folders)
+        parts.producers.age_out(self._clock.time() - _PRODUCER_AGE)
+        made = Checkpoint(
+            mark=mark,
+            clean=clean,
+            highest_id=parts.journal.highest_id,
+            next_log_id=parts.next_log_id,
+            boot_id=self.boot_id,
+            logs=states,
+            producers=parts.producers.states(),
+        )
+        await call(self.worker, partial(checkpoints.save, self._files, f"{self._place}/checkpoint", made))
+        self._settle(mark, states)
+
+    def _settle(self, mark: Mark, states: list[LogState]) -> None:
+        ends = {state.id: state.end for state in states}
+        for log in self._store.all():
+            log.durable = ends.get(log.id, log.durable)
+        self._parts.journal.release(mark)
+        retired, self._retired = self._retired, []
+        self._parts.journal.add_free(retired)
+        self._covered = mark.sequence
+        self._last_checkpoint = self._clock.monotonic()
+
+    def retire_later(self, paths: list[str]) -> None:
+        """Remember journal files of earlier generations: free after the next checkpoint."""
+        self._retired = paths
+
+    async def _capture(self) -> tuple[Mark, list[LogState]]:
+        """Return a place between two rounds and the state of all logs there."""
+        future: asyncio.Future[tuple[Mark, list[LogState]]] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if not future.cancelled():
+                future.set_result(
+                    (self._parts.journal.mark(), [_state(log) for log in self._store.all() if log.announced])
+                )
+
+        self._parts.rounds.at_pause(look)
+        return await future
+
+    # -- retention
+
+    def schedule(self, logs: Iterable[PartitionLog], now: float) -> None:
+        """Take the calendars of these logs' topics; those known go on as they are."""
+        wanted = {log.config.delete_when for log in logs}
+        self._due = {text: self._due.get(text) or Cron.parse(text).next_after(now) for text in wanted}
+
+    async def retire(self, now: float) -> None:
+        """Remove expired segments of the topics whose calendar says so."""
+        due = {text for text, time in self._due.items() if time is not None and time <= now}
+        new = {log.config.delete_when for log in self._store.all()} - self._due.keys()
+        for text in due | new:
+            self._due[text] = Cron.parse(text).next_after(now)
+        for log in list(self._store.all()) if due else []:
+            if log.config.delete_when in due and len(log.bases) > 1:
+                await self.retire_log(log, now)
+
+    async def retire_log(self, log: PartitionLog, now: float) -> None:
+        """Remove the expired segments of one log: from memory first, so that nobody reads what goes."""
+        policy = log.config.delete_policy
+        bases = list(log.bases)
+        ages = await call(self.worker, partial(_ages, self._files, log.directory))
+        sealed = [Sealed(base, end, ages.get(base, now)) for base, end in zip(bases, bases[1:], strict=False)]
+        for base in expired(sealed, policy, now, log.durable):
+            if log.bases[0] != base or len(log.bases) < 2:
+                return
+            del log.bases[0]
+            self._store.forget_segment(log, base)
+            try:
+                await call(self.worker, partial(self._dispose, log.directory, base, policy))
+            except OSError as exc:
+                log_.error("%s: cannot %s segment %s: %s", log.key, policy.action, segment_name(base), exc)
+                return
+            log_.info("%s: segment %s: %s", log.key, segment_name(base), policy.action)
+
+    def _dispose(self, directory: str, base: int, policy: DeletePolicy) -> None:
+        self._parts.mover.files.forget(directory, base)
+        dispose(self._files, directory, base, policy)
+
+
+def _ages(files: Files, directory: str) -> dict[int, float]:
+    found = {}
+    for entry in files.list(directory):
+        stem, _, suffix = entry.name.partition(".")
+        if suffix == "meta" and stem.isdigit():
+            found[int(stem)] = entry.mtime
+    return found
+
+
+def _state(log: PartitionLog) -> LogState:
+    base = max((base for base in log.bases if base <= log.visible), default=log.bases[0])
+    high = max(log.end, log.visible) if log.held else log.visible
+    return LogState(log.id, log.key.topic, log.key.partition, log.root, base, log.visible, high, tuple(log.epochs))

@@ -1,0 +1,286 @@
+"""The one journal of all partitions: rounds in, acknowledgements out (design.md §2).
+
+A round is everything that came while the last one was being written: one write, and one fdatasync when some topic in it
+wants that. A round that needs no sync is written on the loop, since a write into the page cache of a file that has its
+blocks costs what copying costs (handing it to a thread and back doubled the time of a lone put); as soon as such a write
+was slow, rounds go through the thread for a while. Everything that syncs or creates files is the thread's.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from metaq.ports import Clock, Files, Random, Worker
+from metaq.store.entries import (
+    FILE_HEADER_SIZE,
+    ROUND_HEADER,
+    FileHeader,
+    RoundHeader,
+    pack_file_header,
+    pack_round_header,
+)
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[OSError | None], None]
+
+_SLOW: Final = 0.005  # seconds: a write on the loop that took longer sends the next ones to the thread
+_SLOW_FOR: Final = 1.0
+_ZEROS: Final = bytes(1 << 20)
+
+
+class Mark(NamedTuple):
+    """A place between two rounds: file (by generation and number), position in it, sequence and CRC of the round before.
+
+    Position 0 is the place before the first file of the generation is there.
+    """
+
+    generation: int
+    number: int
+    position: int
+    sequence: int
+    crc: int
+
+
+class JournalFile(NamedTuple):
+    """A file of this generation, or a free one (its number is then void)."""
+
+    path: str
+    fd: int
+    number: int
+    size: int
+
+
+class Identity(NamedTuple):
+    """What all files of one opening have in common."""
+
+    generation: int
+    boot_id: bytes
+    file_size: int
+
+
+class Journal:
+    """Appends rounds to the files of one generation.
+
+    One round is on its way at a time; the caller gathers the next one meanwhile. Not thread-safe: for the loop only.
+    `durable` is the highest sequence known to be on disk, `sequence` that of the last round handed in.
+    """
+
+    def __init__(
+        self, place: str, identity: Identity, files: Files, workers: tuple[Worker, Worker], clock: Clock
+    ) -> None:
+        self._place = place
+        self._identity = identity
+        self._files = files
+        self._worker, self._background = workers
+        self._monotonic = clock.monotonic
+        self._used: list[JournalFile] = []  # this generation's, oldest first; the last one is written to
+        self._free: list[str] = []
+        self._spare: tuple[str, int] | None = None  # (path, descriptor): written with zeros, ready
+        self._preparing = False
+        self._numbers = 0
+        self._nonce = 0
+        self._crc = 0
+        self._position = 0
+        self._slow_until = 0.0
+        self._syncing = False
+        self.busy = False
+        self.sequence = 0
+        self.durable = 0
+        self.highest_id = 0  # the broker raises it as it gives out message ids
+        self.older_bytes = 0  # of earlier generations, waiting for the first checkpoint
+        self.rounds = 0
+        self.syncs_started = 0
+
+    def open(self, random: Random, last_sequence: int, free: list[str], number: int) -> None:
+        """Begin this generation with a new file, durable when this returns. Blocks.
+
+        `free` are files whose content nobody needs any more, `number` is above the number in every file name here.
+        """
+        self._free = list(free)
+        self._numbers = number
+        self._nonce = random.randrange(1 << 62)
+        self.sequence = self.durable = last_sequence
+        self._begin_file(*self._new_file(self._identity.file_size))
+
+    def mark(self) -> Mark:
+        """Return the place behind the last round handed in; take it while no round is on its way."""
+        return Mark(self._identity.generation, self._used[-1].number, self._position, self.sequence, self._crc)
+
+    def backlog(self) -> int:
+        """Return how many bytes of journal wait for a checkpoint to let them go."""
+        return self.older_bytes + sum(file.size for file in self._used[:-1]) + self._position
+
+    def write(self, payload: bytes, sync: bool, done: Done) -> None:
+        """Append one round; `done(error)` once it is written, and on disk if `sync`. Only while not `busy`."""
+        assert not self.busy
+        self.sequence += 1
+        self.rounds += 1
+        size = ROUND_HEADER.size + len(payload)
+        fits = self._position + size <= self._used[-1].size
+        if fits and not sync and (now := self._monotonic()) >= self._slow_until:
+            self._write_here(payload, now, done)
+            return
+        self.busy = True
+        self.syncs_started += sync
+        sequence = self.sequence
+        durable = self.durable
+
+        def work() -> None:
+            if not fits:
+                self._switch(size)
+            self._put(self._frame(payload, sequence, durable))
+            if sync:
+                self._files.fdatasync(self._used[-1].fd)
+
+        def finish(_: None, error: BaseException | None) -> None:
+            self.busy = False
+            if error is not None:
+                self.sequence -= 1
+            elif sync or not fits:
+                self.durable = max(self.durable, sequence if sync else sequence - 1)
+            self._settle(done, error)
+
+        self._worker.submit(work, finish)
+
+    def _write_here(self, payload: bytes, start: float, done: Done) -> None:
+        try:
+            self._put(self._frame(payload, self.sequence, self.durable))
+        except OSError as exc:
+            done(exc)
+            return
+        now = self._monotonic()
+        if now - start > _SLOW:
+            self._slow_until = now + _SLOW_FOR
+        done(None)
+        if self._position * 2 > self._used[-1].size:
+            self._prepare()
+
+    def _settle(self, done: Done, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, OSError):
+            raise error
+        done(error)
+        if error is None and self._position * 2 > self._used[-1].size:
+            self._prepare()
+
+    def _frame(self, payload: bytes, sequence: int, durable: int) -> bytes:
+        self._crc = crc32(payload, self._crc)
+        return (
+            pack_round_header(self._nonce, RoundHeader(sequence, durable, self.highest_id, len(payload), self._crc))
+            + payload
+        )
+
+    def _put(self, frame: bytes) -> None:
+        self._files.pwrite(self._used[-1].fd, frame, self._position)
+        self._position += len(frame)
+
+    def sync_soon(self, done: Callable[[], None]) -> None:
+        """Sync what was written so far, behind the scenes; `done()` afterwards. While one runs, a second does nothing."""
+        if self._syncing or self.durable >= self.sequence:
+            return
+        self._syncing = True
+        self.syncs_started += 1
+        sequence, fd = self.sequence - self.busy, self._used[-1].fd
+
+        def finish(_: None, error: BaseException | None) -> None:
+            self._syncing = False
+            if error is not None:
+                raise error
+            self.durable = max(self.durable, sequence)
+            done()
+
+        self._worker.submit(lambda: self._files.fdatasync(fd), finish)
+
+    def _switch(self, need: int) -> None:
+        """Go on in the next file. In the thread. The old file is on disk, the new one too, before a round is in it."""
+        self._files.fdatasync(self._used[-1].fd)
+        spare, size = self._spare, max(self._identity.file_size, need + FILE_HEADER_SIZE)
+        if spare is not None and size == self._identity.file_size:
+            self._spare = None
+            self._begin_file(*spare, size)
+        else:
+            self._begin_file(*self._new_file(size))
+
+    def _begin_file(self, path: str, fd: int, size: int) -> None:
+        number = self._used[-1].number + 1 if self._used else 0
+        first = self.sequence if self._used else self.sequence + 1
+        header = FileHeader(self._identity.generation, number, self._nonce, self._identity.boot_id, first)
+        self._files.pwrite(fd, pack_file_header(header), 0)
+        self._files.fdatasync(fd)
+        self._files.sync_dir(self._place)
+        self._used.append(JournalFile(path, fd, number, size))
+        self._crc = header.seed()
+        self._position = FILE_HEADER_SIZE
+
+    def _new_file(self, size: int) -> tuple[str, int, int]:
+        """Return a file full of zeros, its blocks allocated, so that syncing what overwrites them touches no metadata."""
+        if self._free and size == self._identity.file_size:
+            path = self._free.pop()
+        else:
+            self._numbers += 1
+            path = f"{self._place}/{self._numbers:020}.journal"
+        fd = self._files.open(path, write=True, create=True)
+        try:
+            written = self._files.size(fd)
+            while written < size:
+                piece = min(len(_ZEROS), size - written)
+                self._files.pwrite(fd, _ZEROS[:piece], written)
+                written += piece
+        except OSError:
+            self._files.close(fd)
+            self._files.remove(path)
+            raise
+        return path, fd, size
+
+    def _prepare(self) -> None:
+        """Have the next file ready before it is needed."""
+        if self._spare is not None or self._preparing:
+            return
+        self._preparing = True
+
+        def work() -> tuple[str, int, int]:
+            path, fd, size = self._new_file(self._identity.file_size)
+            self._files.fdatasync(fd)
+            return path, fd, size
+
+        def finish(made: tuple[str, int, int] | None, error: BaseException | None) -> None:
+            self._preparing = False
+            if made is not None:
+                self._spare = made[:2]
+            elif not isinstance(error, OSError):
+                assert error is not None
+                raise error  # an OSError comes again when the file is needed
+
+        self._background.submit(work, finish)
+
+    def release(self, mark: Mark) -> None:
+        """Let go of the files before the one that `mark` lies in: a durable checkpoint covers them."""
+        self.older_bytes = 0
+        while len(self._used) > 1 and self._used[0].number < mark.number:
+            file = self._used.pop(0)
+            self._worker.submit(
+                partial(self._files.close, file.fd), _raise_error
+            )  # behind a sync that may still want it
+            if file.size == self._identity.file_size:
+                self._free.append(file.path)
+            else:
+                self._files.remove(file.path)
+
+    def add_free(self, paths: list[str]) -> None:
+        """Take over files of earlier generations that are covered by a checkpoint now."""
+        self._free.extend(paths)
+
+    def close(self) -> None:
+        """Close the files. Nothing is written: sync or checkpoint before."""
+        for file in self._used:
+            self._files.close(file.fd)
+        if self._spare is not None:
+            self._files.close(self._spare[1])
+        self._used.clear()
+
+
+def _raise_error(_: None, error: BaseException | None) -> None:
+    if error is not None:
+        raise error

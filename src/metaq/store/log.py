@@ -1,0 +1,184 @@
+"""One partition in memory: where its segments begin, its tail, its ends. No files, no journal: `rounds` and `mover` do those.
+
+Offsets are byte positions in the partition. Between them, from the oldest byte to the newest:
+
+    bases[0] … in partition files … moved … tail, journaled … visible … handed to the journal or pending … end
+    (first)                                                   (readers stop here)                          (next put)
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Protocol
+
+from metaq.config.model import TopicConfig
+from metaq.model import TopicPartition
+
+
+class Gate(Protocol):
+    """Told once, with the error or None, when what it waits for is safe or lost."""
+
+    def __call__(self, error: Exception | None, /) -> None: ...
+
+
+class Counter(Protocol):
+    """Counts messages and bytes of their bodies as they are appended."""
+
+    puts: int
+    bytes: int
+
+
+class NoCounter:
+    """Nobody counts."""
+
+    puts = 0
+    bytes = 0
+
+
+class PartitionLog:
+    """The state of one partition. `id` is the journal's name for it, new for each incarnation of the topic."""
+
+    __slots__ = (
+        "announced", "bases", "config", "counter", "cuts", "directory", "durable", "end", "epochs", "held", "held_gates", "holes", "id", "key", "limit",
+        "listed", "messages", "moved", "pending", "roll_at", "root", "sync", "sync_mark", "tail_runs", "tail_starts",
+        "unsynced", "visible", "watchers",
+    )  # fmt: skip
+
+    def __init__(self, id: int, key: TopicPartition, directory: str, root: str, config: TopicConfig) -> None:
+        self.id = id
+        self.key = key
+        self.directory = directory
+        self.root = root
+        self.config = config
+        self.sync = config.unflush_threshold <= 0
+        self.bases = [0]
+        self.end = self.visible = self.moved = 0
+        self.limit = 0  # bytes of a segment
+        self.roll_at = 0  # an append at or beyond it needs a look first: a new segment is due, or the log is held
+        self.pending: list[bytes] = []
+        self.tail_starts: list[int] = []
+        self.tail_runs: list[bytes] = []
+        self.announced = False  # the journal or the checkpoint knows the id
+        self.held = False  # a large run is on its way into the partition file
+        self.held_gates: list[Gate] = []
+        self.cuts = 0
+        self.durable = 0  # the end that the last checkpoint covers
+        self.holes: dict[int, int] = {}  # base → end of the segments behind which bytes are missing
+        self.listed = False  # the mover knows that there is a tail
+        self.counter: Counter = NoCounter()
+        self.unsynced = 0
+        self.sync_mark = 0
+        self.messages = 0
+        self.epochs: list[tuple[int, int]] = []
+        self.watchers: list[Callable[[], None]] = []
+
+    @property
+    def start(self) -> int:
+        """The first offset that can be read."""
+        return self.bases[0]
+
+    @property
+    def base(self) -> int:
+        """The first offset of the active segment."""
+        return self.bases[-1]
+
+    @property
+    def size(self) -> int:
+        """Bytes that can be read."""
+        return self.visible - self.bases[0]
+
+    def restore(self, bases: list[int], holes: dict[int, int], end: int) -> None:
+        """Set what recovery found: all of it in the files."""
+        self.bases = bases
+        self.holes = holes
+        self.end = self.visible = self.moved = end
+        self.set_limit(self.limit)
+
+    def set_limit(self, limit: int) -> None:
+        """Set the size from which on a segment is left for the next one."""
+        self.limit = limit
+        self.roll_at = -1 if self.held else self.bases[-1] + max(limit, 1)
+
+    def configure(self, config: TopicConfig) -> None:
+        """Take the settings of a reloaded file."""
+        self.config = config
+        self.sync = config.unflush_threshold <= 0
+
+    def segment_of(self, offset: int) -> tuple[int, int]:
+        """Return (base, end) of the segment that holds a readable offset; the active one ends at `visible`.
+
+        In a hole, `end` is not above the offset: readers go on with the next segment.
+        """
+        index = bisect_right(self.bases, offset) - 1
+        base = self.bases[index]
+        end = self.bases[index + 1] if index + 1 < len(self.bases) else self.visible
+        if self.holes:
+            end = self.holes.get(base, end)
+        return base, min(end, self.visible)
+
+    def after_hole(self, offset: int) -> int:
+        """Return the first offset behind the hole that `offset` lies in."""
+        return self.bases[bisect_right(self.bases, offset)]
+
+    def extend_tail(self, offset: int, run: bytes) -> None:
+        """Add a run that is journaled: from here on readers see it."""
+        self.tail_starts.append(offset)
+        self.tail_runs.append(run)
+        self.visible = offset + len(run)
+
+    def slice_tail(self, offset: int, end: int) -> list[memoryview | bytes]:
+        """Return the bytes [offset, end) of the tail, without copying; offset is not below `moved`."""
+        index = bisect_right(self.tail_starts, offset) - 1
+        parts: list[memoryview | bytes] = []
+        while offset < end:
+            start, run = self.tail_starts[index], self.tail_runs[index]
+            stop = min(end, start + len(run))
+            whole = offset == start and stop == start + len(run)
+            parts.append(run if whole else memoryview(run)[offset - start : stop - start])
+            offset = stop
+            index += 1
+        return parts
+
+    def forget_moved(self, end: int) -> int:
+        """Drop the tail below `end`, which the files hold now; return its bytes."""
+        count = bisect_right(self.tail_starts, end - 1)
+        gone = sum(map(len, self.tail_runs[:count]))
+        del self.tail_starts[:count], self.tail_runs[:count]
+        self.moved = end
+        return gone
+
+    def cut_back(self, to: int) -> int:
+        """End at `to`; return the bytes of tail that went."""
+        self.cuts += 1
+        gone = 0
+        while self.tail_starts and self.tail_starts[-1] + len(self.tail_runs[-1]) > to:
+            start, run = self.tail_starts.pop(), self.tail_runs.pop()
+            gone += len(run)
+            if start < to:
+                self.extend_tail(start, run[: to - start])
+                gone -= to - start
+        while len(self.bases) > 1 and self.bases[-1] > to:
+            self.bases.pop()
+        self.end = self.visible = to
+        self.moved = min(self.moved, to)
+        self.epochs = [pair for pair in self.epochs if pair[1] < to]
+        self.set_limit(self.limit)
+        return gone
+
+    def undo(self) -> None:
+        """Forget all that is not visible: it could not be written."""
+        self.pending.clear()
+        self.end = self.visible
+        while len(self.bases) > 1 and self.bases[-1] > self.visible:
+            self.bases.pop()
+        self.set_limit(self.limit)
+
+    def wake(self) -> None:
+        """Tell those who wait at the end of the log that it moved."""
+        watchers, self.watchers = self.watchers, []
+        for watcher in watchers:
+            watcher()
+
+
+def segment_name(base: int) -> str:
+    """Return the file name of a segment: 20 ASCII digits and `.meta` (reference: MessageStore.nameFromOffset)."""
+    return f"{base:020d}.meta"

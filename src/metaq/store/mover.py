@@ -1,0 +1,166 @@
+"""The background writer: moves tails into partition files, and writes large runs there at once (design.md §2).
+
+Tails wait in memory on purpose, up to a bound: the later a tail is moved, the more puts go into one write. Nothing is
+lost by waiting, the journal has it.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+from metaq.ports import Worker
+from metaq.store.entries import Extent
+from metaq.store.log import PartitionLog
+from metaq.store.partition_files import PartitionFiles, Piece
+from metaq.store.rounds import LargeRun
+
+T = TypeVar("T")
+
+_JOB_BYTES: Final = 8 << 20
+_JOB_LOGS: Final = 128
+
+
+async def call(worker: Worker, work: Callable[[], T]) -> T:
+    """Run blocking work in a worker and wait for it."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def done(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # None is a T where work returns None
+
+    worker.submit(work, done)
+    return await future
+
+
+class Mover:
+    """Moves tails. `unmoved` is the number of tail bytes in memory; `wanted` is set when they are over half the bound."""
+
+    def __init__(self, worker: Worker, files: PartitionFiles, memory: int, wanted: asyncio.Event) -> None:
+        self.worker = worker
+        self.files = files
+        self.memory = memory
+        self.unmoved = 0
+        self._wanted = wanted
+        self.tails: list[PartitionLog] = []
+        self.crowded: Callable[[], None] = lambda: None  # tails take more than the bound
+
+    def tails_grew(self, size: int) -> None:
+        """Hear of what a round added to tails."""
+        self.unmoved += size
+        if self.unmoved * 2 > self.memory:
+            self._wanted.set()
+            if self.unmoved > self.memory:
+                self.crowded()
+
+    async def relieve(self) -> None:
+        """Move the largest tails until a quarter of the bound is left. Raises OSError; what was not moved stays."""
+        while self.unmoved * 4 > self.memory and self.tails:
+            largest = heapq.nlargest(_JOB_LOGS, self.tails, key=_tail_size)
+            await self._move(largest)
+
+    async def move_all(self) -> None:
+        """Move all tails that there are now. Raises OSError; what was not moved stays."""
+        logs = list(self.tails)
+        for start in range(0, len(logs), _JOB_LOGS):
+            await self._move(logs[start : start + _JOB_LOGS])
+
+    async def _move(self, logs: list[PartitionLog]) -> None:
+        batch: list[tuple[PartitionLog, int, int]] = []
+        pieces: list[Piece] = []
+        size = 0
+        for log in logs:
+            if log.tail_runs:
+                pieces += tail_pieces(log)
+                batch.append((log, log.visible, log.cuts))
+                size += log.visible - log.moved
+            if size > _JOB_BYTES:
+                await self._write(pieces, batch)
+                batch, pieces, size = [], [], 0
+        await self._write(pieces, batch)
+        for log in logs:
+            log.listed = bool(log.tail_runs)
+        self.tails[:] = [log for log in self.tails if log.listed]
+
+    async def _write(self, pieces: list[Piece], batch: list[tuple[PartitionLog, int, int]]) -> None:
+        def work() -> None:
+            for piece in pieces:
+                self.files.write(piece)
+
+        await call(self.worker, work)
+        for log, end, cuts in batch:
+            self._moved(log, end, cuts)
+
+    def _moved(self, log: PartitionLog, end: int, cuts: int) -> None:
+        if log.cuts == cuts and end > log.moved:
+            self.unmoved -= log.forget_moved(end)
+
+    def write_large(self, run: LargeRun, done: Callable[[Extent | None, BaseException | None], None]) -> None:
+        """Write a run into the partition file, what the tail holds before it first, and sync it (recovery rule 5)."""
+        log, end, cuts = run.log, run.log.visible, run.log.cuts
+        pieces = tail_pieces(log)
+        piece = Piece(log.directory, run.base, run.offset - run.base, [run.data])
+
+        def work() -> Extent:
+            for before in pieces:
+                self.files.write(before)
+            return Extent(log.id, run.base, run.offset, len(run.data), self.files.write_synced(piece))
+
+        def finish(extent: Extent | None, error: BaseException | None) -> None:
+            if error is None and pieces:
+                self._moved(log, end, cuts)
+            done(extent, error)
+
+        self.worker.submit(work, finish)
+
+    def cut(self, log: PartitionLog, to: int) -> None:
+        """End a log at `to` in memory now and in its files soon; the journal has said so."""
+        bases, moved = list(log.bases), log.moved
+        self.unmoved -= log.cut_back(to)
+        if moved > to:
+            self.worker.submit(partial(self._cut_files, log.directory, bases, to), _raise_error)
+
+    def _cut_files(self, directory: str, bases: list[int], to: int) -> None:
+        for base in bases[1:]:
+            if base > to:
+                self.files.remove(directory, base)
+        kept = max(base for base in bases if base <= to)
+        self.files.truncate(directory, kept, to - kept)
+
+    def drop(self, log: PartitionLog) -> None:
+        """Forget a log and remove its files soon; the journal has said so."""
+        self.unmoved -= log.visible - log.moved
+        log.cuts += 1
+        log.tail_runs.clear()
+        log.tail_starts.clear()
+        self.worker.submit(partial(self.files.remove_folder, log.directory), _raise_error)
+
+
+def tail_pieces(log: PartitionLog) -> list[Piece]:
+    """Return the tail of a log as pieces of segment files."""
+    pieces: list[Piece] = []
+    position = log.moved
+    index = 0
+    starts, runs = log.tail_starts, log.tail_runs
+    while index < len(starts):
+        base, end = log.segment_of(position)
+        first = index
+        while index < len(starts) and starts[index] < end:
+            index += 1
+        pieces.append(Piece(log.directory, base, position - base, runs[first:index]))
+        position = starts[index - 1] + len(runs[index - 1])
+    return pieces
+
+
+def _tail_size(log: PartitionLog) -> int:
+    return log.visible - log.moved
+
+
+def _raise_error(_: None, error: BaseException | None) -> None:
+    if error is not None:
+        raise error

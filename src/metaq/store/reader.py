@@ -1,0 +1,120 @@
+"""Reads: from the tail in memory, from the page cache on the loop, from the disk in a thread (design.md §3)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from metaq.errors import NothingAtOffset, OffsetMoved
+from metaq.ports import Files, Worker
+from metaq.store.log import PartitionLog, segment_name
+
+Buffer = bytes | bytearray | memoryview
+Parts = list[Buffer]
+
+
+class Cold(NamedTuple):
+    """A read that must wait for the disk; hand it to `read_cold`."""
+
+    directory: str
+    base: int
+    position: int
+    size: int
+    rest: Parts  # what follows, from the tail
+
+
+class Reader:
+    """Reads partition logs. Keeps a bounded number of segment files open; those in use by the thread stay."""
+
+    def __init__(self, files: Files, worker: Worker, limit: int) -> None:
+        self._files = files
+        self._worker = worker
+        self._limit = limit
+        self._open: dict[tuple[str, int], int] = {}  # least recently used first
+        self._pins: dict[tuple[str, int], int] = {}
+        self._doomed: set[tuple[str, int]] = set()
+
+    def slice(self, log: PartitionLog, offset: int, max_size: int) -> Parts | Cold:
+        """Return readable bytes from `offset` on, at most `max_size`, never across a segment's end (reference: `get`).
+
+        Raises OffsetMoved below the first offset, NothingAtOffset at or beyond the end. No record boundaries are
+        looked for: any offset is served, the last record may be cut, as in the original.
+        """
+        if offset < log.bases[0]:
+            raise OffsetMoved(log.bases[0])
+        if offset >= log.visible:
+            raise NothingAtOffset(offset)
+        base, end = log.segment_of(offset)
+        if offset >= end:
+            raise OffsetMoved(log.after_hole(offset))
+        end = min(end, offset + max_size)
+        if offset >= log.moved:
+            return list(log.slice_tail(offset, end))
+        size = min(end, log.moved) - offset
+        rest: Parts = list(log.slice_tail(log.moved, end)) if end > log.moved else []
+        return self._from_file(Cold(log.directory, base, offset - base, size, rest))
+
+    def _from_file(self, want: Cold) -> Parts | Cold:
+        name = (want.directory, want.base)
+        fd = self._open.pop(name, None)
+        if fd is None:
+            return want
+        self._open[name] = fd
+        data = self._files.pread_cached(fd, want.size, want.position)
+        if data is None or len(data) < want.size:
+            return want
+        return [data, *want.rest]
+
+    def read_cold(self, want: Cold, done: Callable[[Parts | None, BaseException | None], None]) -> None:
+        """Read in the thread; `done(parts, error)` on the loop. FileNotFoundError: retention was faster."""
+        name = (want.directory, want.base)
+        fd = self._open.get(name)
+        self._pins[name] = self._pins.get(name, 0) + 1
+
+        def work() -> tuple[int, bytes]:
+            opened = self._files.open(f"{want.directory}/{segment_name(want.base)}") if fd is None else fd
+            return opened, self._files.pread(opened, want.size, want.position)
+
+        def finish(result: tuple[int, bytes] | None, error: BaseException | None) -> None:
+            if result is not None:
+                self._keep(name, result[0])
+            self._unpin(name)
+            done([result[1], *want.rest] if result is not None else None, error)
+
+        self._worker.submit(work, finish)
+
+    def forget(self, directory: str, base: int) -> None:
+        """Close a segment that is going away, now or when the thread is done with it."""
+        name = (directory, base)
+        if name in self._pins:
+            self._doomed.add(name)
+        elif (fd := self._open.pop(name, None)) is not None:
+            self._files.close(fd)
+
+    def close(self) -> None:
+        """Close all files; the worker has ended."""
+        for fd in self._open.values():
+            self._files.close(fd)
+        self._open.clear()
+
+    def _keep(self, name: tuple[str, int], fd: int) -> None:
+        known = self._open.pop(name, None)
+        if known is not None and known != fd:
+            self._files.close(fd)
+            fd = known
+        self._open[name] = fd
+        if len(self._open) > self._limit:
+            self._evict()
+
+    def _evict(self) -> None:
+        for name in self._open:
+            if name not in self._pins:
+                self._files.close(self._open.pop(name))
+                return
+
+    def _unpin(self, name: tuple[str, int]) -> None:
+        count = self._pins.pop(name) - 1
+        if count:
+            self._pins[name] = count
+        elif name in self._doomed:
+            self._doomed.discard(name)
+            if (fd := self._open.pop(name, None)) is not None:
+                self._files.close(fd)

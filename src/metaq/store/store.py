@@ -1,0 +1,299 @@
+"""MessageStore: data directories → partition logs; open, append, read, close (design.md §2)."""
+
+import asyncio
+import logging
+from collections.abc import Callable, ValuesView
+from functools import partial
+
+from metaq.config.model import BrokerConfig
+from metaq.errors import DiskFull, StoreError, StoreLocked
+from metaq.model import TopicPartition
+from metaq.ports import Files, World
+from metaq.store import checkpoint as checkpoints
+from metaq.store.entries import Create, Cut, Drop, Epoch, pack
+from metaq.store.housekeeping import Housekeeping
+from metaq.store.journal import Identity, Journal
+from metaq.store.layout import JAVA_LOCK, Place, Root
+from metaq.store.log import Gate, PartitionLog
+from metaq.store.mover import Mover, call
+from metaq.store.opening import Foreign, Opened, OpenedLog, Opening
+from metaq.store.partition_files import PartitionFiles
+from metaq.store.reader import Reader
+from metaq.store.rounds import Rounds
+from metaq.store.space import Space
+
+log_ = logging.getLogger(__name__)
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def place_of(config: BrokerConfig) -> Place:
+    """Return where a configuration keeps its files; the data path of [system] comes first."""
+    others = sorted({topic.data_path for topic in config.topics} - {config.data_path, ""})
+    roots = [Root("", config.data_path), *(Root(path, path) for path in others)]
+    return Place(config.data_log_path, tuple(roots))
+
+
+class MessageStore:
+    """The message log of one broker. For one event loop; nothing here is awaited on the way of a put or a get.
+
+    `append` and `commit` are those of `Rounds`, `slice` and `read_cold` those of `Reader`. `failed` is called once, with
+    the error, if the journal cannot be written any more; the broker must end then.
+    """
+
+    def __init__(self, config: BrokerConfig, world: World, opened: Opened, writer: PartitionFiles) -> None:
+        loop = asyncio.get_running_loop()
+        self._config = config
+        self._world = world
+        self._place = place_of(config)
+        self._logs: dict[TopicPartition, PartitionLog] = {}
+        self._locks: list[int] = []
+        self.failed: Callable[[Exception], None] = lambda error: log_.critical("the journal failed: %s", error)
+        self._journal_worker = world.threads.worker("metaq-journal")
+        self._files_worker = world.threads.worker("metaq-files")
+        self._read_worker = world.threads.worker("metaq-read")
+        boot_id = read_boot_id(world.files)
+        identity = Identity(opened.generation, boot_id, config.journal_file_size)
+        workers = (self._journal_worker, self._files_worker)
+        self.journal = Journal(f"{self._place.own}/journal", identity, world.files, workers, world.clock)
+        self.space = Space(
+            world.files, [self._place.own, *(root.path for root in self._place.roots)], config.disk_reserve
+        )
+        wanted = asyncio.Event()
+        self.mover = Mover(self._files_worker, writer, config.tail_memory, wanted)
+        self.rounds = Rounds(self.journal, loop, self.mover, config.large_run, self._fail)
+        self.pressure: Callable[[], None] = lambda: None  # told when `congested` becomes true
+        self.rounds.most_waiting = self.mover.memory // 4
+        self.rounds.crowded = self.mover.crowded = self._crowded
+        self.rounds.sync_wanted = partial(self.journal.sync_soon, lambda: None)
+        self.reader = Reader(world.files, self._read_worker, config.open_files or 1024)
+        self.producers = opened.producers
+        self.next_log_id = opened.next_log_id
+        self.housekeeping = Housekeeping(self, self, self._place.own, world.files, world.clock)
+        self.housekeeping.wanted = wanted
+        self.housekeeping.journal_limit = config.journal_limit
+        self.housekeeping.boot_id = boot_id.hex()
+        self._sync_timer_armed = False
+        self.append = self.rounds.append
+        self.slice = self.reader.slice
+        self.read_cold = self.reader.read_cold
+        for found in opened.logs:
+            self._add_found(found)
+
+    @classmethod
+    def open(cls, config: BrokerConfig, world: World, foreign: Foreign = Foreign.REFUSE) -> "MessageStore":
+        """Recover and open. Blocks; call it from a coroutine, before the port opens. Raises StoreError or OSError.
+
+        Afterwards the folder is marked: a Java broker refuses to start on it until `close` has ended in order.
+        """
+        files, place = world.files, place_of(config)
+        for path in [
+            *(root.path for root in place.roots),
+            *(f"{place.own}/{name}" for name in ("journal", "checkpoint", "aside")),
+        ]:
+            files.make_dir(path)
+        locks = _lock(files, place)
+        try:
+            writer = PartitionFiles(files, config.open_files or 1024)
+            opened = Opening(files, writer, place, read_boot_id(files), foreign).run()
+            _lock_java_out(files, place)
+            checkpoints.save(files, f"{place.own}/checkpoint", opened.checkpoint)
+            store = cls(config, world, opened, writer)
+        except BaseException:
+            for lock in locks:
+                files.close(lock)
+            raise
+        store._locks = locks
+        store._begin_journal(opened)
+        return store
+
+    def _begin_journal(self, opened: Opened) -> None:
+        free = [file.path for file in opened.free]
+        number = max((file.number for file in [*opened.live, *opened.free]), default=0)
+        self.journal.highest_id = opened.highest_id
+        self.journal.open(self._world.random, opened.sequence, free, number)
+        self.journal.older_bytes = sum(file.size for file in opened.live)
+        self.housekeeping.retire_later([file.path for file in opened.live])
+        self.housekeeping.schedule(self.all(), self._world.clock.time())
+
+    def _add_found(self, found: OpenedLog) -> None:
+        log = PartitionLog(found.id, found.key, found.directory, found.root.marker, self._config.topic(found.key.topic))
+        log.limit = self._config.max_segment_size
+        log.restore(found.bases, found.holes, found.end)
+        log.announced = True
+        log.durable = found.durable
+        log.epochs = found.epochs
+        self._logs[found.key] = log
+
+    # -- logs
+
+    def get(self, key: TopicPartition) -> PartitionLog | None:
+        """Return the log of a partition, None if nothing was ever put into it."""
+        return self._logs.get(key)
+
+    def all(self) -> ValuesView[PartitionLog]:
+        """Return all logs."""
+        return self._logs.values()
+
+    def create(self, key: TopicPartition, base: int = 0) -> PartitionLog:
+        """Return the log of a partition, new if need be: its first offset is `base`. On disk with its first record."""
+        log = self._logs.get(key)
+        if log is not None:
+            return log
+        config = self._config.topic(key.topic)
+        root = self._place.root_of(config.data_path) if config.data_path else self._place.roots[0]
+        log = PartitionLog(self.next_log_id, key, f"{root.path}/{key}", root.marker, config)
+        self.next_log_id += 1
+        log.limit = self._config.max_segment_size
+        log.restore([base], {}, base)
+        self._logs[key] = log
+        return log
+
+    def configure(self, config: BrokerConfig) -> None:
+        """Take the topics of a reloaded file. Data paths of new topics must exist; those of old logs stay."""
+        self._config = config
+        self._place = Place(self._place.log_path, tuple(dict.fromkeys([*self._place.roots, *place_of(config).roots])))
+        for root in self._place.roots:
+            self._world.files.make_dir(root.path)
+        for log in self._logs.values():
+            log.configure(config.topic(log.key.topic))
+        self.housekeeping.schedule(self.all(), self._world.clock.time())
+
+    # -- puts
+
+    def commit(self, gate: Gate, size: int) -> None:
+        """See Rounds.commit."""
+        self.rounds.commit(gate, size)
+
+    def check_space(self, log: PartitionLog) -> None:
+        """Raise DiskFull if the log's file system, or the journal's, is short of room."""
+        full = self.space.full
+        if full and (self._place.own in full or log.directory.rpartition("/")[0] in full):
+            raise DiskFull("disk full")
+
+    def congested(self) -> bool:
+        """Return whether producers should wait: what they sent is not safe yet, or not moved yet, beyond the bounds."""
+        return (
+            self.rounds.waiting_bytes > self.rounds.most_waiting
+            or self.mover.unmoved > self.mover.memory
+            or self.journal.backlog() > self._config.journal_limit
+        )
+
+    def _crowded(self) -> None:
+        self.pressure()
+
+    def cut(self, log: PartitionLog, to: int, gate: Gate) -> None:
+        """End a log at `to`, durably (a replica that followed a deposed master). Nothing may be on its way in it."""
+        self.rounds.add_entry(pack(Cut(log.id, to)), partial(self.mover.cut, log, to), gate)
+
+    def drop(self, log: PartitionLog, gate: Gate) -> None:
+        """Remove a log and its files, durably. Nothing may be on its way in it."""
+
+        def then() -> None:
+            del self._logs[log.key]
+            self.producers.forget_log(log.id)
+            self.mover.drop(log)
+
+        entry = pack(Drop(log.id)) if log.announced else b""
+        self.rounds.add_entry(entry, then, gate)
+
+    def begin_epoch(self, log: PartitionLog, epoch: int, gate: Gate) -> None:
+        """Note, durably, that records from the end on belong to the master of this term."""
+        start = log.end
+        head = b"" if log.announced else pack(Create(log.id, log.bases[0], log.key.topic, log.key.partition, log.root))
+        log.announced = True
+        self.rounds.add_entry(head + pack(Epoch(log.id, epoch, start)), lambda: log.epochs.append((epoch, start)), gate)
+
+    # -- reads
+
+    def nearest(self, log: PartitionLog, offset: int) -> int:
+        """Return the nearest valid offset (reference: `offset`): the first, the segment's beginning, or the end."""
+        if offset < log.start:
+            return log.start
+        return log.visible if offset >= log.visible else log.segment_of(offset)[0]
+
+    def forget_segment(self, log: PartitionLog, base: int) -> None:
+        """Close what readers have open of a segment that is going away."""
+        log.holes.pop(base, None)
+        self.reader.forget(log.directory, base)
+
+    # -- life
+
+    def sync_soon(self) -> None:
+        """Sync what topics that do not wait for the disk have written, within their `unflushInterval`."""
+        if not self._sync_timer_armed and self.journal.durable < self.journal.sequence:
+            self._sync_timer_armed = True
+            intervals = [log.config.unflush_interval for log in self._logs.values() if not log.sync]
+            delay = max(0.01, min(intervals, default=10.0))
+            asyncio.get_running_loop().call_later(delay, self._sync_now)
+
+    def _sync_now(self) -> None:
+        self._sync_timer_armed = False
+        self.journal.sync_soon(lambda: None)
+
+    async def keep_house(self) -> None:
+        """Run the background work until cancelled. Raises StoreError if the disk fails."""
+        await self.housekeeping.run()
+
+    async def close(self) -> None:
+        """Stop in order: everything into the partition files, synced, the journal empty, the folder free for any broker.
+
+        Raises StoreError if that cannot be done; the folder then stays marked unclean, and nothing is lost.
+        """
+        try:
+            while not self.rounds.idle():
+                await asyncio.sleep(0.001)
+            await self.housekeeping.checkpoint(clean=True)
+            await call(self._files_worker, partial(_let_java_in, self._world.files, self._place))
+        except OSError as exc:
+            raise StoreError(f"cannot empty the journal: {exc}") from exc
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close without a checkpoint, as a crash would: the next opening recovers."""
+        for worker in (self._journal_worker, self._files_worker, self._read_worker):
+            worker.close()
+        self.journal.close()
+        self.mover.files.close()
+        self.reader.close()
+        for lock in self._locks:
+            self._world.files.close(lock)
+        self._locks = []
+
+    def _fail(self, error: Exception) -> None:
+        self.failed(error)
+
+
+def read_boot_id(files: Files) -> bytes:
+    """Return 16 bytes that change when the machine starts; zeros where the system does not tell."""
+    try:
+        return bytes.fromhex(files.read(BOOT_ID).decode().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def _lock(files: Files, place: Place) -> list[int]:
+    locks: list[int] = []
+    for path in sorted({place.log_path, *(root.path for root in place.roots)}):
+        try:
+            locks.append(files.lock_dir(path))
+        except BlockingIOError as exc:
+            for lock in locks:
+                files.close(lock)
+            raise StoreLocked(f"{path} is in use by another broker") from exc
+    return locks
+
+
+def _lock_java_out(files: Files, place: Place) -> None:
+    folder = f"{place.log_path}/transactions"
+    files.make_dir(folder)
+    files.close(files.open(f"{folder}/{JAVA_LOCK}", write=True, create=True))
+    files.sync_dir(folder)
+    files.sync_dir(place.log_path)
+
+
+def _let_java_in(files: Files, place: Place) -> None:
+    folder = f"{place.log_path}/transactions"
+    files.remove(f"{folder}/{JAVA_LOCK}")
+    files.sync_dir(folder)
