@@ -84,9 +84,11 @@ class BrokerConfig:
     open_files: int = 0  # partition files kept open; 0: from ulimit -n
     idle_timeout: float = 300.0
     stop_wait: float | None = None  # between leaving ZooKeeper and stopping; None: zk.zkSyncTimeMs
+    log_level: str = "info"  # debug, info, warning, error
     path: str = ""
     text: bytes = b""
     checksum: int = 0
+    warnings: tuple[str, ...] = ()  # what was read but does nothing or surprises; to be logged once
 
     def topic(self, name: str) -> TopicConfig:
         """Return the settings in force for a topic: its own section's, else those of [system].
