@@ -73,6 +73,9 @@ class Files(Protocol):
     def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
         """Write all parts one behind the other, as one write where the system allows it."""
 
+    def pwrite_durable(self, fd: int, data: bytes, position: int) -> None:
+        """Write all of `data` and return once these bytes are on disk; of earlier writes that says nothing."""
+
     def fdatasync(self, fd: int) -> None: ...
     def truncate(self, fd: int, size: int) -> None: ...
     def size(self, fd: int) -> int: ...

@@ -174,6 +174,15 @@ class SimDisk:
     def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
         self.pwrite(fd, b"".join(parts), position)
 
+    def pwrite_durable(self, fd: int, data: bytes, position: int) -> None:
+        """Write, then make the sectors written to durable, and no others unless the file's size changed."""
+        self.pwrite(fd, data, position)
+        opened = self._opened(fd)
+        file = self._file(opened)
+        self._change(
+            Operation(None, "fdatasync", opened.path), lambda: file.sync_range(position, len(data)), _nothing, file.fail_sync
+        )
+
     def fdatasync(self, fd: int) -> None:
         opened = self._opened(fd)
         file = self._file(opened)

@@ -74,6 +74,15 @@ class File:
         self._sizes.clear()
         self._shrinks.clear()
 
+    def sync_range(self, position: int, size: int) -> None:
+        """Make the sectors of a range durable; all of it if the size is not durable yet (it goes with the data)."""
+        if self._sizes or self._shrinks:
+            self.sync()
+            return
+        for sector in range(position // SECTOR, -(-(position + size) // SECTOR)):
+            if self._before.pop(sector, None) is not None:
+                self._doubtful.pop(sector, None)
+
     def fail_sync(self) -> None:
         """Take what is not synced for written without having written it, as Linux does after an error."""
         for sector, earlier in self._before.items():

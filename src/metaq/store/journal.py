@@ -131,7 +131,11 @@ class Journal:
         def work() -> None:
             if not fits:
                 self._switch(size)
-            self._put(self._frame(payload, sequence, durable))
+            frame = self._frame(payload, sequence, durable)
+            if sync and durable == sequence - 1 and fits:
+                self._put_durably(frame)  # nothing before it is left to sync
+                return
+            self._put(frame)
             if sync:
                 self._files.fdatasync(self._used[-1].fd)
 
@@ -174,6 +178,10 @@ class Journal:
 
     def _put(self, frame: bytes) -> None:
         self._files.pwrite(self._used[-1].fd, frame, self._position)
+        self._position += len(frame)
+
+    def _put_durably(self, frame: bytes) -> None:
+        self._files.pwrite_durable(self._used[-1].fd, frame, self._position)
         self._position += len(frame)
 
     def sync_soon(self, done: Callable[[], None]) -> None:

@@ -121,8 +121,8 @@ class Rounds:
         self.waiting_bytes += size
         if self.waiting_bytes > self.most_waiting:
             self.crowded()
-        if self._turn_open or self._journal.busy or self._failed is not None:
-            self._schedule()
+        if self._turn_open or self._journal.busy or self._failed is not None or not self._dirty or self._dirty[0].sync:
+            self._schedule()  # a round that syncs takes so long that waiting for the turn's other batches pays
         else:
             self._turn_open = True
             self._call_soon(self._end_turn)
