@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, TypeVar
 
 from metaq.errors import ProtocolError
 from metaq.model import TopicPartition
-from metaq.protocol.commands import Command, Oversized, Put, Quit, Sync
+from metaq.protocol.commands import Command, Get, Oversized, Put, Quit, Sync
 from metaq.protocol.grammar import Rule, body_size, rule_for, split
 from metaq.record import HEADER_SIZE
 
@@ -38,10 +38,13 @@ class _State(Enum):
 # digits of lengths and flags. Shared by all decoders; pure functions of their keys, emptied when they grow too large.
 _targets: Final[dict[bytes, TopicPartition]] = {}
 _numbers: Final[dict[bytes, int]] = {}
+_readers: Final[dict[bytes, tuple[TopicPartition, str]]] = {}  # `get topic group partition` → target, group
 _MOST_REMEMBERED: Final = 65536  # entries
 _LONGEST_REMEMBERED: Final = 128  # bytes of a head, so that a peer cannot fill memory with 64 KiB topic names
 _LONGEST_PLAIN: Final = 200  # bytes of a line: a remembered head and four numbers without needless zeros
 _SMALL_PIECE: Final = 4096  # bytes; pieces below this are collected in one buffer
+
+T = TypeVar("T")
 
 _START = _State.START
 _new = tuple.__new__  # half the price of calling the class, once for every message
@@ -118,7 +121,11 @@ class Decoder:
         end = data.find(b"\r\n", position, longest)
         if end < 0:
             return self._hold_line(data, position)
-        tokens = split(data[position:end])
+        line = data[position:end]
+        if line.startswith(b"get ") and (get := _plain_get(line)):
+            commands.append(get)
+            return end + 2
+        tokens = split(line)
         rule = rule_for(tokens)
         size = body_size(rule, tokens)
         start = end + 2
@@ -131,7 +138,9 @@ class Decoder:
         command = rule.build(tokens, data[start : start + size])
         commands.append(command)
         if isinstance(command, Put):
-            _remember(tokens, command)
+            _remember_put(tokens, command)
+        elif isinstance(command, Get):
+            _remember_get(tokens, command)
         elif isinstance(command, Quit):
             self._end()
             return len(data)
@@ -222,17 +231,39 @@ def _oversized(rule: Rule, tokens: list[str], size: int) -> Oversized:
     raise ProtocolError(f"{tokens[0]}: body of {size} bytes is over the limit")
 
 
-def _remember(tokens: list[str], put: Put) -> None:
+def _plain_get(line: bytes) -> Get | None:
+    """Return the get of a line with a known head and nothing unusual behind it, else None."""
+    parts = line.rsplit(b" ", 3)
+    reader = _readers.get(parts[0])
+    if reader is None or len(line) > _LONGEST_PLAIN:
+        return None
+    _, offset, size, mark = parts
+    if not (offset.isdigit() and len(offset) < 19 and size.isdigit() and mark.removeprefix(b"-").isdigit()):
+        return None
+    max_size, opaque = int(size), int(mark)
+    if max_size > 2147483647 or not -2147483648 <= opaque <= 2147483647:
+        return None
+    return _new(Get, (*reader, int(offset), max_size, opaque))
+
+
+def _remember_put(tokens: list[str], put: Put) -> None:
     """Teach the hot path the head and the numbers of a plain put."""
     if len(tokens) != 7 or put.transaction is not None:
         return
-    head = " ".join(tokens[:3]).encode()
-    if len(_targets) >= _MOST_REMEMBERED:
-        _targets.clear()
-    if len(head) <= _LONGEST_REMEMBERED:
-        _targets[head] = put.target
-    if len(_numbers) >= _MOST_REMEMBERED:
-        _numbers.clear()
+    _learn(_targets, " ".join(tokens[:3]).encode(), put.target)
     for value in (len(put.body), put.flag):
         if value >= 0:
-            _numbers[b"%d" % value] = value
+            _learn(_numbers, b"%d" % value, value)
+
+
+def _remember_get(tokens: list[str], get: Get) -> None:
+    """Teach the quick path the head of a get without surplus tokens."""
+    if len(tokens) == 7:
+        _learn(_readers, " ".join(tokens[:4]).encode(), (get.target, get.group))
+
+
+def _learn(table: dict[bytes, T], key: bytes, value: T) -> None:
+    if len(table) >= _MOST_REMEMBERED:
+        table.clear()
+    if len(key) <= _LONGEST_REMEMBERED:
+        table[key] = value

@@ -8,7 +8,7 @@ import pytest
 
 from metaq.model import TopicPartition
 from metaq.protocol import decoder as module
-from metaq.protocol.commands import Command, Oversized, Put, Value, Version
+from metaq.protocol.commands import Command, Get, Oversized, Put, Value, Version
 from metaq.protocol.decoder import Decoder, Limits
 
 TARGET = TopicPartition("test", 0)
@@ -121,6 +121,39 @@ def test_the_hot_path_takes_no_other_opaque(opaque: bytes) -> None:
     assert len(decoder.feed(good + good + b"put hot 3 5 0 907060870 " + opaque + b"\r\nhello")) == 2
     assert decoder.error is not None
     assert decoder.feed(good) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "get"),
+    [
+        (b"0 1048576 -2147483648", (0, 1048576, -2147483648)),
+        (b"9223372036854775807 1 2147483647", ((1 << 63) - 1, 1, (1 << 31) - 1)),
+        (b"-1 -1 +1", (-1, -1, 1)),
+        (b"007 5 1 extra", (7, 5, 1)),
+    ],
+)
+def test_a_get_means_the_same_when_its_head_is_known(numbers: bytes, get: tuple[int, int, int]) -> None:
+    frame = b"get known g 3 " + numbers + b"\r\n"
+    assert Decoder().feed(b"get known g 3 1 1 1\r\n" + frame)[1] == Get(TopicPartition("known", 3), "g", *get)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        b"1 1",
+        b"1 1 --5",
+        b"1 1_0 1",
+        b"1 2147483648 1",
+        b"1 1 2147483648",
+        b"9223372036854775808 1 1",
+        b"x 1 1",
+        b"1  1",
+    ],
+)
+def test_a_malformed_get_is_refused_when_its_head_is_known(numbers: bytes) -> None:
+    decoder = Decoder()
+    assert len(decoder.feed(b"get known g 3 1 1 1\r\nget known g 3 " + numbers + b"\r\n")) == 1
+    assert decoder.error is not None
 
 
 def test_what_the_hot_path_remembers_is_bounded() -> None:

@@ -60,16 +60,21 @@ def test_after_an_error_nothing_is_decoded_and_no_other_error_escapes(pieces: li
 
 
 @given(
-    st.lists(fragments.filter(lambda piece: b" " not in piece), min_size=5, max_size=6),
-    st.sampled_from([b"put test 0 ", b"put test 12 "]),
+    st.lists(fragments.filter(lambda piece: b" " not in piece), min_size=2, max_size=6),
+    st.sampled_from([b"put test 0 ", b"put test 12 ", b"get test g 0 "]),
     st.sampled_from([b"hello", b""]),
 )
 def test_the_hot_path_and_the_full_parser_agree(middle: list[bytes], head: bytes, body: bytes) -> None:
     stream = head + b" ".join(middle) + b"\r\n" + body
     module._targets.clear()
     module._numbers.clear()
+    module._readers.clear()
     cold = decode([stream], Limits(line=100))
-    for warming in (b"put test 0 5 0 1 1\r\nhello", b"put test 12 0 1 1 1\r\n", b"put test 12 1 7 1 1\r\n?"):
+    for warming in (
+        b"get test g 0 1 1 1\r\nput test 0 5 0 1 1\r\nhello",
+        b"put test 12 0 1 1 1\r\n",
+        b"put test 12 1 7 1 1\r\n?",
+    ):
         assert decode([warming])[1] is None
     assert decode([stream], Limits(line=100)) == cold
 
@@ -79,6 +84,7 @@ def test_puts_are_decoded_alike_hot_and_cold(length: bytes, flag: int, checksum:
     stream = b"put test 0 %b %d %d %d\r\nhello" % (length, flag, checksum, opaque)
     module._targets.clear()
     module._numbers.clear()
+    module._readers.clear()
     cold = decode([stream])
     assert decode([stream]) == cold
     assert decode([stream, stream]) == decode([stream + stream])
