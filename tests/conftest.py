@@ -1,0 +1,50 @@
+"""Fixtures for all tests: a real ZooKeeper, and what happens where a part of the outside world is missing."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from typing import Final
+
+import pytest
+
+from metaq.testing import ZooKeeper
+
+LEFT_OUT: Final = "left out: "
+
+
+def require(name: str, present: bool) -> None:
+    """Skip the test where `name` is missing; fail it where METAQ_REQUIRE_ALL=1 says that nothing may be missing."""
+    if present:
+        return
+    if os.environ.get("METAQ_REQUIRE_ALL") == "1":
+        pytest.fail(f"{name} is missing, and METAQ_REQUIRE_ALL=1 wants everything", pytrace=False)
+    pytest.skip(f"{LEFT_OUT}{name} is missing")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was left out, and why."""
+    reasons = [r.longrepr[2] for r in terminalreporter.stats.get("skipped", []) if isinstance(r.longrepr, tuple)]
+    missing = sorted(reason.removeprefix("Skipped: ") for reason in reasons if LEFT_OUT in reason)
+    for reason in sorted(set(missing)):
+        terminalreporter.write_line(f"*** {missing.count(reason)} tests {reason} ***", red=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
+    """A real ZooKeeper on a free loopback port, one for all tests of this process."""
+    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
+    server = ZooKeeper(tmp_path_factory.mktemp("zookeeper"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def chroots() -> Iterator[int]:
+    return count(1)
+
+
+@pytest.fixture
+def zk(zookeeper: ZooKeeper, chroots: Iterator[int]) -> str:
+    """The address of a corner of ZooKeeper that this test has for itself, "127.0.0.1:port/name"."""
+    return zookeeper.chroot(f"test-{next(chroots)}")
