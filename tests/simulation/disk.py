@@ -180,7 +180,10 @@ class SimDisk:
         opened = self._opened(fd)
         file = self._file(opened)
         self._change(
-            Operation(None, "fdatasync", opened.path), lambda: file.sync_range(position, len(data)), _nothing, file.fail_sync
+            Operation(None, "fdatasync", opened.path),
+            lambda: file.sync_range(position, len(data)),
+            _nothing,
+            file.fail_sync,
         )
 
     def fdatasync(self, fd: int) -> None:

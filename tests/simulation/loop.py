@@ -9,14 +9,13 @@ from asyncio import events
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import Context
-from math import inf
+from math import inf, ulp
 from typing import Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 EPOCH: Final = 1000.0  # seconds; what `time()` says first. Not 0, which would hide tests for truth
-_RESOLUTION: Final = 1e-9  # seconds; timers closer together than this are due together
 
 
 class Deadlock(RuntimeError):
@@ -30,16 +29,18 @@ class PowerLoss(BaseException):
 class _VirtualSelector:
     """Stands where asyncio asks the operating system to wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: "SimLoop") -> None:
+        self._loop = loop
         self.now = EPOCH
         self.limit = inf
 
     def select(self, timeout: float | None) -> list[NoReturn]:
         if timeout is None:
             raise Deadlock(f"nothing will ever happen after {self.now:.6f}\n{_waiting_tasks()}")
-        if self.now + timeout > self.limit:
+        then = self._loop.first_timer(self.now + timeout)
+        if then > self.limit:
             raise TimeoutError(f"virtual time is up at {self.limit:.6f}\n{_waiting_tasks()}")
-        self.now += timeout
+        self.now = then
         return []
 
     def close(self) -> None: ...
@@ -51,16 +52,31 @@ class SimLoop(asyncio.BaseEventLoop):
     Exceptions that nobody catches (in callbacks, in tasks nobody awaits) are kept in `unhandled`, in order.
     """
 
+    _scheduled: list[asyncio.TimerHandle]  # a heap, kept by BaseEventLoop
+
     def __init__(self) -> None:
+        self._selector = _VirtualSelector(self)
         super().__init__()
-        self._selector = _VirtualSelector()
-        self._clock_resolution = _RESOLUTION
         self.unhandled: list[BaseException] = []
         self.set_exception_handler(_keep_unhandled)
 
     def time(self) -> float:
         """Return the virtual seconds: EPOCH at first, and never less than before."""
         return self._selector.now
+
+    @property
+    def _clock_resolution(self) -> float:
+        """What BaseEventLoop adds to the time before it asks what is due: so little that nothing runs early."""
+        return ulp(self._selector.now)
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, _: float) -> None: ...
+
+    def first_timer(self, near: float) -> float:
+        """Return the exact time of the next timer if it is `near`, which went through rounding; else `near`."""
+        if self._scheduled and abs(self._scheduled[0].when() - near) < 1e-6:
+            return max(self._scheduled[0].when(), self._selector.now)
+        return near
 
     def stop_at(self, time: float) -> None:
         """Raise TimeoutError out of the run instead of going beyond this time; `inf`: never."""
@@ -94,5 +110,5 @@ def _waiting_tasks() -> str:
     for task in asyncio.all_tasks(events.get_running_loop()):
         stack = task.get_stack(limit=1)
         place = f"{stack[0].f_code.co_filename}:{stack[0].f_lineno}" if stack else "?"
-        lines.append(f"  {task.get_name()} {getattr(task.get_coro(), "__qualname__", "?")} waits at {place}")
+        lines.append(f"  {task.get_name()} {getattr(task.get_coro(), '__qualname__', '?')} waits at {place}")
     return "\n".join(sorted(lines)) or "  no task is left"

@@ -290,9 +290,9 @@ class SimTransport(asyncio.Transport):
                     self.close()
 
     def lose_silently(self, error: Exception | None) -> None:
-        """Lose the connection; nothing more gets to the other end, not even that."""
-        self._out.cut()
-        self._lose(error)
+        """Lose the connection, and what is on its way; the other end is told only when it sends something."""
+        self._out.drop()
+        self._lose(error, tell=False)
 
     def die(self, *, silently: bool) -> None:
         """The process is gone: its protocol hears nothing any more. Unless `silently`, the system closes for it."""
