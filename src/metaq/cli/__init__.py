@@ -1,0 +1,1 @@
+"""The command `metaq`: what people and scripts type."""

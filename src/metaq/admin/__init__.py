@@ -1,0 +1,1 @@
+"""Looking after a running broker: by hand from its own machine."""

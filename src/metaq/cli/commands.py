@@ -1,0 +1,55 @@
+"""What commands have in common: groups that load a command when it is used, options of one meaning."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import ClassVar, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are asked for, so that `status` does not load a client."""
+
+    sources: ClassVar[Mapping[str, str]]  # name → module:attribute
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which help shows them."""
+        return list(self.sources)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; None: there is none of that name."""
+        source = self.sources.get(cmd_name)
+        if source is None:
+            return None
+        module, _, attribute = source.partition(":")
+        command: object = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+def json_option(command: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line, for scripts.")(command)
+
+
+def url_option(command: F) -> F:
+    """Add `--url`."""
+    return click.option(
+        "--url",
+        envvar="METAQ_URL",
+        metavar="URL",
+        help="The cluster: zk://host:port[,…][/root] or metaq://host:port[,…].  [environment: METAQ_URL]",
+    )(command)
+
+
+def home_option(command: F) -> F:
+    """Add `--home`."""
+    return click.option(
+        "--home",
+        "home_path",
+        envvar="METAQ_HOME",
+        metavar="DIR",
+        help="The broker's home.  [default: the current directory, if it is one; environment: METAQ_HOME]",
+    )(command)
