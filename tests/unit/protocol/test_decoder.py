@@ -8,7 +8,7 @@ import pytest
 
 from metaq.model import TopicPartition
 from metaq.protocol import decoder as module
-from metaq.protocol.commands import Command, Get, Oversized, Put, Value, Version
+from metaq.protocol.commands import Command, Get, Oversized, Put, Stats, Value, Version
 from metaq.protocol.decoder import Decoder, Limits
 
 TARGET = TopicPartition("test", 0)
@@ -121,6 +121,17 @@ def test_the_hot_path_takes_no_other_opaque(opaque: bytes) -> None:
     assert len(decoder.feed(good + good + b"put hot 3 5 0 907060870 " + opaque + b"\r\nhello")) == 2
     assert decoder.error is not None
     assert decoder.feed(good) == []
+
+
+@pytest.mark.parametrize("end", [b"2147483648 1\r\nhello", b"1 12\nhello\r\nhello", b"1 1\n\r\nhello"])
+def test_the_hot_path_takes_no_large_checksum_and_no_line_that_ends_in_a_lone_lf(end: bytes) -> None:
+    decoder = Decoder()
+    assert len(decoder.feed(b"put hot 3 5 0 1 1\r\nhelloput hot 3 5 0 " + end)) == 1
+    assert decoder.error is not None
+
+
+def test_a_blank_item_of_stats_is_the_summary() -> None:
+    assert Decoder().feed(b"stats \t 5\r\n") == [Stats("", 5)]
 
 
 @pytest.mark.parametrize(
