@@ -105,11 +105,11 @@ class Document:
                 Options(self.path, section).refuse_unknown((), ())
             elif name.split(" ")[0] == OURS:
                 raise ConfigError(
-                    f"{self.path}:{section.line}: [{name}]: no such section; "
+                    f"{self.path}:{section.line}: [{shortened(name)}]: no such section; "
                     f"write [{OURS}], [{OURS} topic=NAME] or [{OURS} replication]"
                 )
             else:
-                warnings.append(f"{self.path}:{section.line}: [{name}]: nothing reads this section")
+                warnings.append(f"{self.path}:{section.line}: [{shortened(name)}]: nothing reads this section")
         return warnings
 
 
@@ -119,7 +119,7 @@ def read_topics(document: Document, defaults: TopicConfig) -> tuple[tuple[TopicC
     warnings = []
     for name, line, options in document.topics():
         if reason := unfit(name):
-            raise ConfigError(f"{document.path}:{line}: [topic={name}]: {reason}")
+            raise ConfigError(f"{document.path}:{line}: [topic={shortened(name)}]: {reason}")
         filters = {key for key in options.names() if key.startswith(keys.FILTER) and key != keys.FILTER}
         warnings += options.refuse_unknown({*keys.TOPIC, *filters}, keys.IGNORED_TOPIC)
         named = ((key.removeprefix(keys.FILTER), options.text(key)) for key in options.names() if key in filters)

@@ -51,7 +51,7 @@ class Options:
             return ConfigError(f"{self._path}:{self._section.line}: [{self._section.name}] {name}: {reason}")
         value = shortened(option.value)
         comment = "; a comment needs a line of its own" if " ;" in value or " #" in value else ""
-        return ConfigError(f"{self._path}:{option.line}: {name}={value}: {reason}{comment}")
+        return ConfigError(f"{self._path}:{option.line}: {shortened(name)}={value}: {reason}{comment}")
 
     def note(self, name: str, text: str) -> str:
         """Return a warning about an option, in the form of an error."""
@@ -70,12 +70,13 @@ class Options:
         return warnings
 
     def _unknown(self, name: str, known: Collection[str]) -> str:
+        here = f"[{shortened(self._section.name)}]"
         for home, others in HOMES.items():
-            if name in others and home != f"[{self._section.name}]":
-                return f"[{self._section.name}] has no such key; it belongs into {home}"
+            if name in others and home != here:
+                return f"{here} has no such key; it belongs into {home}"
         if not known:
-            return f"[{self._section.name}] has no keys yet"
-        return f"[{self._section.name}] has no such key; did you mean {keys.nearest(name, known)}?"
+            return f"{here} has no keys yet"
+        return f"{here} has no such key; did you mean {keys.nearest(name, known)}?"
 
     def text(self, name: str) -> str | None:
         """Return the value as it stands; None: not set."""

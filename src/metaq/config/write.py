@@ -23,9 +23,9 @@ class Draft:
 
 
 TEMPLATE = """\
-; Configuration of a MetaQ broker. Sections [system], [zookeeper] and [topic=...]
-; hold the keys of 1.4.6.2 and no others; keys of ours stand in [pymetaq], which
-; a Java broker ignores. A comment needs a line of its own. Numbers may be
+; A MetaQ broker's configuration. Sections [system], [zookeeper] and [topic=NAME]
+; hold the keys of 1.4.6.2 and no others; keys of ours stand in [pymetaq], which a
+; Java broker ignores. A comment needs a line of its own. Numbers may be
 ; expressions such as 1024*1024; a backslash is written \\\\.
 
 [system]
