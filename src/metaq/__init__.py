@@ -1,1 +1,65 @@
-"""metaq: a durable, partitioned, replayable message log; MetaQ 1.4.6.2 again, in Python."""
+"""metaq: a durable, partitioned, replayable message log; MetaQ 1.4.6.2 again, in Python.
+
+    with metaq.connect("zk://127.0.0.1:2181/meta") as mq:
+        receipt = mq.producer("orders").send(b"hello", attribute="key")
+
+`metaq.connect` is for plain code, `metaq.aio.connect` for asyncio. The names below are loaded when first used, so
+that importing a part of the package loads only that part.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from metaq._version import __version__
+
+if TYPE_CHECKING:
+    from metaq import aio, sync
+    from metaq.errors import (
+        ConfigError,
+        CorruptMessage,
+        LinkClosed,
+        MetaqError,
+        NoBroker,
+        Refused,
+        RegistryError,
+        RequestTimeout,
+    )
+    from metaq.model import BrokerPartition, Receipt
+    from metaq.sync import Browser, Message, MessageQueue, Producer, Reader, connect
+
+__all__ = [
+    "BrokerPartition",
+    "Browser",
+    "ConfigError",
+    "CorruptMessage",
+    "LinkClosed",
+    "Message",
+    "MessageQueue",
+    "MetaqError",
+    "NoBroker",
+    "Producer",
+    "Reader",
+    "Receipt",
+    "Refused",
+    "RegistryError",
+    "RequestTimeout",
+    "__version__",
+    "aio",
+    "connect",
+    "sync",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("aio", "sync"):
+        return import_module(f"{__name__}.{name}")
+    value: object = getattr(import_module("metaq.sync"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,43 @@
+"""The client for asyncio: `async with metaq.aio.connect(url) as mq`."""
+
+from metaq.client import (
+    BrokerPartition,
+    Browser,
+    ConfigError,
+    CorruptMessage,
+    LinkClosed,
+    Message,
+    MessageQueue,
+    MetaqError,
+    NoBroker,
+    Producer,
+    Reader,
+    Receipt,
+    Refused,
+    RegistryError,
+    RequestTimeout,
+    Selector,
+    Sent,
+    connect,
+)
+
+__all__ = [
+    "BrokerPartition",
+    "Browser",
+    "ConfigError",
+    "CorruptMessage",
+    "LinkClosed",
+    "Message",
+    "MessageQueue",
+    "MetaqError",
+    "NoBroker",
+    "Producer",
+    "Reader",
+    "Receipt",
+    "Refused",
+    "RegistryError",
+    "RequestTimeout",
+    "Selector",
+    "Sent",
+    "connect",
+]

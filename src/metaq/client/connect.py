@@ -1,0 +1,69 @@
+"""`connect`: from a URL to a client. The one place where the real network and randomness are chosen."""
+
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from metaq.client.direct import DirectDirectory
+from metaq.client.directory import Changes, Directory
+from metaq.client.links import Links
+from metaq.client.queue import MessageQueue, QueueOptions
+from metaq.client.routes import Routes
+from metaq.client.url import FORMS, BrokersUrl, ZooKeeperUrl, parse_url
+from metaq.errors import ConfigError
+from metaq.net.link import DEFAULT_LINK, Link, LinkOptions
+from metaq.net.streams import Streams
+from metaq.ports import Network, Random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a client reaches for outside itself; a simulated world hands in its own."""
+
+    network: Network = field(default_factory=Streams)
+    random: Random = field(default_factory=random.Random)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+def connect(
+    url: str | None = None,
+    *,
+    connect_timeout: float = 10.0,
+    timeout: float = 5.0,
+    link: LinkOptions = DEFAULT_LINK,
+    outside: Outside | None = None,
+) -> MessageQueue:
+    """Return a client; `async with` or `await` opens it.
+
+    `url`: `zk://host:port[,host:port…][/root]` or `metaq://host:port[,host:port…]`; None: what METAQ_URL says.
+    `connect_timeout`: seconds until somebody must have answered when it opens; `timeout`: seconds one answer to a
+    question may take later. Raises ConfigError if the URL names nothing.
+    """
+    outside = Outside() if outside is None else outside
+    url = outside.environment.get("METAQ_URL") if url is None else url
+    if not url:
+        raise ConfigError(f"no URL given and METAQ_URL is not set; wanted {FORMS}")
+    target = parse_url(url)
+    options = QueueOptions(connect_timeout=connect_timeout, timeout=timeout)
+    return MessageQueue(lambda: _assemble(target, outside, link, timeout), outside.random, options)
+
+
+def _assemble(target: ZooKeeperUrl | BrokersUrl, outside: Outside, link: LinkOptions, timeout: float) -> Routes:
+    """Put the parts of a client together. Nothing is dialled before the directory is opened."""
+    changes = Changes()
+    known: list[DirectDirectory] = []
+
+    def changed(link: Link) -> None:
+        for directory in known:
+            directory.forget(link)
+        changes.bump()
+
+    links = Links(outside.network, outside.random, link, changed)
+    directory: Directory
+    if isinstance(target, BrokersUrl):
+        directory = DirectDirectory(links, target.addresses, changes, timeout)
+        known.append(directory)
+    else:
+        raise ConfigError("zk:// comes with the directory")
+    return Routes(directory, links, changes)

@@ -1,0 +1,85 @@
+"""Where one producer's next message goes: a partition that can take it now, or the wait for one."""
+
+import asyncio
+
+from metaq.client.partitioner import RandomChoice, RoundRobin, Selector
+from metaq.client.routes import Route, Routes
+from metaq.client.sending import Put
+from metaq.errors import NoBroker
+from metaq.model import BrokerPartition
+from metaq.net.link import Link
+
+
+class Picker:
+    """Chooses for one topic, from what the directory says and which links are open.
+
+    The selectors of ours choose among the brokers that are connected. One of the user's own chooses from all
+    partitions, and like a partition that was named its choice is waited for.
+    """
+
+    def __init__(self, topic: str, routes: Routes, selector: Selector) -> None:
+        self._topic = topic
+        self._routes = routes
+        self._selector = selector
+        self.is_free = isinstance(selector, RoundRobin | RandomChoice)
+        self._changes = routes.changes
+        self._seen = -1  # the generation that what follows was derived from
+        self._partitions: list[BrokerPartition] = []
+        self._links: dict[int, Link] = {}
+
+    def quick(self, put: Put) -> Route | None:
+        """Return where to send it at once; None: that takes a wait, or a look into the directory."""
+        if self._seen != self._changes.generation or not self._partitions or put.avoid:
+            return None
+        partition = put.fixed or self._selector(self._topic, self._partitions, put.data, put.attribute)
+        link = self._links.get(partition.broker_id)
+        return Route(partition, link) if link is not None and link.has_room() else None
+
+    async def wait(self, put: Put, deadline: float) -> Route:
+        """Return where to send it, once that is possible.
+
+        Raises NoBroker if no partition can take it before `deadline` (loop time), RequestTimeout if its broker is
+        connected but too slow.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            seen = self._changes.generation
+            await self._refresh()
+            if put.avoid and put.avoid.issuperset(self._partitions):
+                raise NoBroker(f"{self._topic}: all partitions are closed")
+            route = await self._named(put.fixed) if put.fixed is not None else self._choose(put)
+            if route is None or not route.link.is_open:
+                if not await self._changes.wait(seen, deadline - loop.time()):
+                    raise NoBroker(self._nobody(put, route, loop.time() - began))
+            elif route.link.has_room():
+                return route
+            else:
+                await route.link.room(deadline - loop.time())
+
+    async def _refresh(self) -> None:
+        seen = self._changes.generation
+        routes = await (self._routes.usable if self.is_free else self._routes.all)(self._topic)
+        self._partitions = [route.partition for route in routes]
+        self._links = {route.partition.broker_id: route.link for route in routes}
+        self._seen = seen
+
+    async def _named(self, partition: BrokerPartition) -> Route | None:
+        address = (await self._routes.directory.brokers()).get(partition.broker_id)
+        return None if address is None else Route(partition, self._routes.links.to(address))
+
+    def _choose(self, put: Put) -> Route | None:
+        left = [partition for partition in self._partitions if partition not in put.avoid]
+        if not left:
+            return None
+        partition = self._selector(self._topic, left, put.data, put.attribute)
+        link = self._links.get(partition.broker_id)
+        return None if link is None else Route(partition, link)
+
+    def _nobody(self, put: Put, route: Route | None, waited: float) -> str:
+        if route is not None:
+            where = f"{self._topic} {route.partition} at {route.link.address}"
+            return f"{where}: not sent, no connection within {waited:.3g} s: {route.link.reason}"
+        what = f"serves partition {put.fixed}" if put.fixed is not None else "takes messages"
+        reasons = "".join(f"; {reason}" for reason in self._routes.links.troubles())
+        return f"{self._topic}: not sent, nobody {what} within {waited:.3g} s{reasons}"

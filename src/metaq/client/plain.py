@@ -1,0 +1,187 @@
+"""A producer for plain code: the one of `producer`, run in the background thread (see `metaq.sync`)."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
+from itertools import islice
+from typing import Final, NamedTuple, TypeVar
+
+from metaq.client.background import LoopThread
+from metaq.client.partitioner import Place
+from metaq.client.producer import Producer as CoreProducer
+from metaq.errors import ClientError, LinkClosed
+from metaq.model import Receipt
+
+T = TypeVar("T")
+
+_CHUNK: Final = 4096  # messages of a generator handed to the other thread at once
+_MOST_REMEMBERED: Final = 100  # errors nobody asked for, kept for `flush`
+
+
+class Sent(Future[Receipt]):
+    """The outcome of one `send_nowait`. An error that nobody asked it for is raised by `flush` instead."""
+
+    def __init__(self, settled: "Callable[[Sent], None]") -> None:
+        super().__init__()
+        self.seen = False  # whether somebody asked
+        self._tell = settled
+
+    def stored(self, index: int, receipt: Receipt) -> None:
+        """Hand the receipt over (called in the background thread)."""
+        self.set_result(receipt)
+        self._tell(self)
+
+    def failed(self, index: int, error: ClientError) -> None:
+        """Hand the error over (called in the background thread)."""
+        self.set_exception(error)
+        self._tell(self)
+
+    def result(self, timeout: float | None = None) -> Receipt:
+        """Wait for the receipt and return it, or raise what went wrong."""
+        self.seen = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the outcome and return what went wrong, if something did."""
+        self.seen = True
+        return super().exception(timeout)
+
+
+class _Order(NamedTuple):
+    """A send_nowait on its way to the background thread."""
+
+    sent: Sent
+    data: bytes
+    attribute: str | None
+    partition: Place | None
+    timeout: float | None
+
+
+class Producer:
+    """Sends the messages of one topic. See metaq.aio.Producer."""
+
+    def __init__(self, core: CoreProducer, thread: LoopThread, in_flight: int) -> None:
+        self.topic = core.topic
+        self._core = core
+        self._thread = thread
+        self._room = threading.Semaphore(in_flight)
+        self._lock = threading.Lock()
+        self._orders: deque[_Order] = deque()
+        self._is_pumping = False
+        self._pump: asyncio.Task[None] | None = None
+        self._failed: deque[Sent] = deque(maxlen=_MOST_REMEMBERED)
+
+    def send(
+        self,
+        data: bytes,
+        *,
+        attribute: str | None = None,
+        partition: Place | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Send a message and wait until the broker has stored it."""
+        return self._in_turn(lambda: self._core.send(data, attribute=attribute, partition=partition, timeout=timeout))
+
+    def send_nowait(
+        self,
+        data: bytes,
+        *,
+        attribute: str | None = None,
+        partition: Place | None = None,
+        timeout: float | None = None,
+    ) -> Sent:
+        """Send a message and return the future of its receipt; waits only while too much is in flight."""
+        self._thread.check()
+        self._room.acquire()
+        sent = Sent(self._settled)
+        with self._lock:
+            self._orders.append(_Order(sent, data, attribute, partition, timeout))
+            starts, self._is_pumping = not self._is_pumping, True
+        if starts:
+            self._thread.post(self._start_pump)
+        return sent
+
+    def send_many(
+        self,
+        bodies: Iterable[bytes],
+        *,
+        attribute: str | None = None,
+        partition: Place | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt]:
+        """Send messages in order, many in flight, and return their receipts in the same order.
+
+        What is no list is read in this thread, some thousand messages ahead of the answers.
+        """
+
+        def part(chunk: list[bytes]) -> Callable[[], Coroutine[object, object, list[Receipt]]]:
+            return lambda: self._core.send_many(chunk, attribute=attribute, partition=partition, timeout=timeout)
+
+        if isinstance(bodies, list):
+            return self._in_turn(part(bodies))
+        receipts: list[Receipt] = []
+        waiting: deque[Future[list[Receipt]]] = deque()
+        source = iter(bodies)
+        try:
+            while chunk := list(islice(source, _CHUNK)):
+                waiting.append(self._thread.begin(self._after_pump(part(chunk))))
+                if len(waiting) > 1:
+                    receipts.extend(self._thread.wait(waiting.popleft()))
+            while waiting:
+                receipts.extend(self._thread.wait(waiting.popleft()))
+        finally:
+            for future in waiting:
+                future.cancel()
+        return receipts
+
+    def flush(self) -> None:
+        """Wait until no message is without an outcome; raise the first error that nobody has asked for."""
+        self._in_turn(self._core.flush)
+        failed = [sent for sent in list(self._failed) if not sent.seen]
+        self._failed.clear()
+        if failed:
+            failed[0].result()
+
+    def _in_turn(self, call: Callable[[], Coroutine[object, object, T]]) -> T:
+        return self._thread.call(self._after_pump(call))
+
+    # in the background thread
+
+    async def _after_pump(self, call: Callable[[], Coroutine[object, object, T]]) -> T:
+        """Keep the order of the calls: what send_nowait was given goes first."""
+        while self._pump is not None and not self._pump.done():
+            await asyncio.wait([self._pump])
+        return await call()
+
+    def _start_pump(self) -> None:
+        self._pump = asyncio.get_running_loop().create_task(self._send_orders(), name=f"orders for {self.topic}")
+
+    async def _send_orders(self) -> None:
+        while True:
+            with self._lock:
+                if not self._orders:
+                    self._is_pumping = False
+                    return
+                sent, data, attribute, partition, timeout = self._orders.popleft()
+            if not sent.set_running_or_notify_cancel():
+                self._room.release()
+                continue
+            try:
+                await self._core.send_to(sent, data, attribute, partition, timeout)
+            except asyncio.CancelledError:
+                self._refuse(sent, LinkClosed(f"{self.topic}: not sent, the client was closed"))
+                raise
+            except Exception as exc:  # noqa: BLE001 - whatever it was, the one who waits is told
+                self._refuse(sent, exc)
+
+    def _refuse(self, sent: Sent, error: Exception) -> None:
+        if not sent.done():
+            sent.set_exception(error)
+            self._settled(sent)
+
+    def _settled(self, sent: Sent) -> None:
+        self._room.release()
+        if Future.exception(sent) is not None:
+            self._failed.append(sent)

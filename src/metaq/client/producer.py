@@ -1,0 +1,270 @@
+"""Sending messages: many in flight, each with its answer (reference: SimpleMessageProducer)."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from metaq.client.directory import ANY_PARTITION
+from metaq.client.partitioner import Place, Selector
+from metaq.client.picker import Picker
+from metaq.client.routes import Route, Routes
+from metaq.client.sending import Batch, Put, Sent, Waiter
+from metaq.errors import ClientError, LinkClosed, MetaqError, NoBroker, Refused, RequestTimeout, Status
+from metaq.model import BrokerPartition, Receipt, TopicPartition
+from metaq.protocol.encoder import put_head
+
+_MOST_REMEMBERED: Final = 100  # errors nobody asked for, kept for `flush`
+_CHOICES: Final = 8  # how often a broker that chooses the partition itself may choose one that is closed
+_TURN: Final = 256  # messages of one send_many between two looks at what else there is to do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerOptions:
+    """How a producer behaves. `retries` sends again what may have been stored already: it may then be there twice."""
+
+    timeout: float = 20.0  # seconds one attempt may take
+    retries: int = 0
+    in_flight: int = 10_000  # messages without an answer; above it sending waits
+
+
+class Producer:
+    """Sends the messages of one topic.
+
+    A message that could not be sent at all waits for a broker; one whose answer did not come is not sent again unless
+    `retries` allows it. The order of one partition is the order of the calls, as far as its broker keeps it: ours
+    does, the original appends what is in flight at the same time in any order.
+    """
+
+    def __init__(self, topic: str, routes: Routes, selector: Selector, options: ProducerOptions) -> None:
+        self.topic = topic
+        self._routes = routes
+        self._options = options
+        self._picker = Picker(topic, routes, selector)
+        self._loop = asyncio.get_running_loop()
+        self._in_flight = 0
+        self._slots: deque[asyncio.Future[None]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._failed: deque[Sent] = deque(maxlen=_MOST_REMEMBERED)
+        self._order = asyncio.Lock()
+        self._again: set[asyncio.Task[None]] = set()
+        self._targets: dict[BrokerPartition, TopicPartition] = {}
+        self._closed = False
+
+    async def send(
+        self,
+        data: bytes,
+        *,
+        attribute: str | None = None,
+        partition: Place | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Send a message and wait until the broker has stored it. `timeout` in seconds; None: that of the producer.
+
+        Raises NoBroker (it was not sent), Refused (it was not stored), RequestTimeout or LinkClosed (it may be).
+        """
+        sent = Sent(self._loop)
+        await self.send_to(sent, data, attribute, partition, timeout)
+        return await sent
+
+    async def send_nowait(
+        self,
+        data: bytes,
+        *,
+        attribute: str | None = None,
+        partition: Place | None = None,
+        timeout: float | None = None,
+    ) -> Sent:
+        """Send a message and return the future of its receipt; waits only while too much is in flight.
+
+        Raises NoBroker if it could not be sent. Other errors come with the future, or with `flush` if nobody asks it.
+        """
+        sent = Sent(self._loop, self._failed)
+        await self.send_to(sent, data, attribute, partition, timeout)
+        return sent
+
+    async def send_many(
+        self,
+        bodies: Iterable[bytes],
+        *,
+        attribute: str | None = None,
+        partition: Place | None = None,
+        timeout: float | None = None,
+    ) -> list[Receipt]:
+        """Send messages in order, many in flight, and return their receipts in the same order.
+
+        Raises, once all outcomes are known, the error of the first that failed; others may have been stored. Where it
+        matters which, use send_nowait.
+        """
+        batch = Batch()
+        timeout = self._options.timeout if timeout is None else timeout
+        async with self._order:
+            fixed = None if partition is None else await self._routes.resolve(partition, timeout)
+            for data in bodies:
+                put = Put(self, _checked(data), attribute, fixed)
+                put.waiter, put.index = batch, batch.add()
+                try:
+                    await self._start(put, timeout)
+                except ClientError as exc:
+                    batch.failed(put.index, exc)
+                    break  # the rest would wait as long, each
+                if not put.index % _TURN:
+                    await asyncio.sleep(0)
+        return await batch.outcome()
+
+    async def flush(self) -> None:
+        """Wait until no message is without an outcome; raise the first error that nobody has asked for."""
+        while self._in_flight:
+            waiter = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+        failed = [sent for sent in self._failed if not sent.seen]
+        self._failed.clear()
+        if failed:
+            failed[0].result()
+
+    async def close(self) -> None:
+        """Stop: nothing is sent again any more, and nothing new is taken. Waits for nobody; see `flush`."""
+        self._closed = True
+        tasks = list(self._again)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # one message
+
+    async def send_to(
+        self, waiter: Waiter, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
+    ) -> None:
+        """Send a message whose outcome `waiter` is told; as send_nowait, for who needs no future of this loop."""
+        timeout = self._options.timeout if timeout is None else timeout
+        fixed = None if partition is None else await self._routes.resolve(partition, timeout)
+        put = Put(self, _checked(data), attribute, fixed)
+        put.waiter = waiter
+        await self._start(put, timeout)
+
+    async def _start(self, put: Put, timeout: float) -> None:
+        """Send it as soon as that is possible. Raises ClientError if it never was."""
+        if self._closed:
+            raise NoBroker(f"{self.topic}: the producer is closed")
+        put.timeout = timeout
+        put.deadline = self._loop.time() + timeout
+        if self._in_flight >= self._options.in_flight:
+            await self._slot(put.deadline)
+        route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
+        self._in_flight += 1
+        self._submit(put, route)
+
+    def _submit(self, put: Put, route: Route) -> None:
+        partition = route.partition
+        target = self._targets.get(partition)
+        if target is None:
+            target = self._targets[partition] = TopicPartition(self.topic, partition.partition)
+        link = route.link
+        opaque = link.next_opaque()
+        frame = put_head(target, len(put.body), put.flag, put.checksum, opaque) + put.body
+        put.route = route
+        put.attempts += 1
+        put.size = len(frame)
+        link.send(opaque, put, frame)
+
+    async def _slot(self, deadline: float) -> None:
+        """Wait until fewer messages are in flight than the options allow."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._in_flight >= self._options.in_flight:
+                    waiter = self._loop.create_future()
+                    self._slots.append(waiter)
+                    await waiter
+        except TimeoutError as exc:
+            raise RequestTimeout(f"{self.topic}: not sent, {self._in_flight} messages have no answer") from exc
+
+    # its outcomes
+
+    def on_stored(self, put: Put, receipt: Receipt) -> None:
+        """Pass a receipt on (called by the put)."""
+        put.waiter.stored(put.index, receipt)
+        self._settled()
+
+    def on_failed(self, put: Put, error: ClientError) -> None:
+        """Send it again where that is right, else pass the error on (called by the put)."""
+        if self._closed or not self._may_repeat(put, error):
+            self._give_up(put, error)
+            return
+        task = self._loop.create_task(self._repeat(put, error), name=f"resend to {self.topic}")
+        self._again.add(task)
+        task.add_done_callback(self._again.discard)
+
+    def _may_repeat(self, put: Put, error: ClientError) -> bool:
+        """Decide, and prepare the put for it: the only safe case is that it was certainly not stored."""
+        assert put.route is not None
+        partition = put.route.partition
+        match error:
+            case NoBroker():
+                return True
+            case Refused(status=Status.FORBIDDEN):
+                if put.fixed is not None or not self._picker.is_free:
+                    return False
+                if partition.partition != ANY_PARTITION:
+                    put.avoid |= {partition}
+                elif put.attempts >= _CHOICES:
+                    return False
+                return True
+            case LinkClosed() | RequestTimeout() if put.attempts <= self._options.retries:
+                if not self._picker.is_free:
+                    put.fixed = partition  # what a function of the user's chose stays chosen
+                put.deadline = self._loop.time() + put.timeout
+                return True
+            case _:
+                return False
+
+    async def _repeat(self, put: Put, error: ClientError) -> None:
+        try:
+            route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
+        except MetaqError as exc:
+            exc.__context__ = error
+            self._give_up(put, error if isinstance(error, Refused) or not isinstance(exc, ClientError) else exc)
+        except asyncio.CancelledError:
+            self._give_up(put, error)
+            raise
+        else:
+            self._submit(put, route)
+
+    def _give_up(self, put: Put, error: ClientError) -> None:
+        put.waiter.failed(put.index, _with_place(self.topic, put, error))
+        self._settled()
+
+    def _settled(self) -> None:
+        self._in_flight -= 1
+        while self._slots and self._in_flight < self._options.in_flight:
+            slot = self._slots.popleft()
+            if not slot.done():
+                slot.set_result(None)
+                break
+        if not self._in_flight and self._idle:
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+
+def _checked(data: bytes) -> bytes:
+    if not isinstance(data, bytes):
+        raise TypeError(f"a message is bytes, not {type(data).__name__}; encode text first")
+    return data
+
+
+def _with_place(topic: str, put: Put, error: ClientError) -> ClientError:
+    """Return the error with the place it concerns in its text, and itself as the cause."""
+    if put.route is None or isinstance(error, NoBroker):
+        return error
+    place = f"put to {topic} {put.route.partition} at {put.route.link.address}"
+    named: ClientError
+    if isinstance(error, Refused):
+        named = Refused(error.status, f"{error.text} ({place})")
+    else:
+        named = type(error)(f"{place}: {error}")
+    named.__cause__ = error
+    return named

@@ -1,0 +1,204 @@
+"""The client of one cluster: what `connect` returns, for use with asyncio."""
+
+import asyncio
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Self, TypeAlias
+
+from metaq.client import asking
+from metaq.client.browser import Browser, Part
+from metaq.client.partitioner import Place, SelectorChoice, make_selector
+from metaq.client.producer import Producer, ProducerOptions
+from metaq.client.reader import Reader, ReaderOptions, Start
+from metaq.client.routes import Routes
+from metaq.config.topics import unfit
+from metaq.errors import ConfigError
+from metaq.model import BrokerAddress, TopicPartition
+from metaq.net.link import Link
+from metaq.ports import Random
+
+Broker: TypeAlias = int | str | BrokerAddress  # its id, or its address as host:port
+
+_BROWSE = ReaderOptions(give_up_after=30.0, group="pymetaq-browser")
+_LOOK_UP = ReaderOptions().group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """How a client behaves; seconds."""
+
+    connect_timeout: float = 10.0  # until the first broker, or ZooKeeper, answers
+    timeout: float = 5.0  # for one answer to a question
+
+
+class MessageQueue:
+    """Producers, readers and questions over one set of connections.
+
+    Use it in one event loop, as `async with connect(…) as mq` or `mq = await connect(…)` and `await mq.close()`.
+    """
+
+    def __init__(self, assemble: Callable[[], Routes], random: Random, options: QueueOptions) -> None:
+        self._assemble = assemble
+        self._random = random
+        self._options = options
+        self._routes_or_none: Routes | None = None
+        self._producers: list[Producer] = []
+        self._readers: list[Reader] = []
+        self._is_closed = False
+
+    # opening and closing
+
+    async def open(self) -> Self:
+        """Connect. Raises NoBroker or RegistryError if nobody answers in time; nothing is left behind then."""
+        if self._routes_or_none is not None or self._is_closed:
+            raise ConfigError("a client is opened once; call connect again")
+        routes = self._routes_or_none = self._assemble()
+        try:
+            await routes.directory.open(self._options.connect_timeout)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def flush(self) -> None:
+        """Wait until all producers have an answer to all they sent; raise the first error nobody has asked for."""
+        for producer in self._producers:
+            await producer.flush()
+
+    async def close(self) -> None:
+        """Stop readers, producers and connections; what waits for an answer fails. May be called again."""
+        self._is_closed = True
+        routes, self._routes_or_none = self._routes_or_none, None
+        if routes is None:
+            return
+        for reader in self._readers:
+            await reader.close()
+        for producer in self._producers:
+            await producer.close()
+        routes.changes.close()
+        try:
+            await routes.links.close()
+        finally:
+            await routes.directory.close()
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self.open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return self if self._routes_or_none is not None else await self.open()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; after a block that went well, wait for the producers' answers first and raise what went wrong."""
+        try:
+            if kind is None:
+                await self.flush()
+        finally:
+            await self.close()
+
+    # sending and reading
+
+    def producer(
+        self,
+        topic: str,
+        *,
+        timeout: float = 20.0,
+        selector: SelectorChoice = "round_robin",
+        retries: int = 0,
+        in_flight: int = 10_000,
+    ) -> Producer:
+        """Return a producer for a topic. `selector`: "round_robin", "random" or a function, see Selector.
+
+        `retries` is how often a message may be sent again when it may have been stored already: never less than once,
+        then, but perhaps twice. `in_flight`: messages without an answer, above which sending waits.
+        """
+        if in_flight < 1 or retries < 0:
+            raise ConfigError("in_flight is at least 1, retries at least 0")
+        options = ProducerOptions(timeout=timeout, retries=retries, in_flight=in_flight)
+        chosen = make_selector(selector, self._random)
+        producer = Producer(_topic(topic), self._routes, chosen, options)
+        self._producers.append(producer)
+        return producer
+
+    def reader(
+        self,
+        topic: str,
+        partition: Place,
+        offset: Start = "earliest",
+        *,
+        max_size: int = 1 << 20,
+        give_up_after: float | None = None,
+    ) -> Reader:
+        """Return a reader of one partition; see Reader, and ReaderOptions for the keywords."""
+        return self._reader(topic, partition, offset, ReaderOptions(max_size=max_size, give_up_after=give_up_after))
+
+    def browse(self, topic: str, *, max_size: int = 1 << 20) -> Browser:
+        """Return the messages of all partitions up to where they end now; see Browser."""
+        options = ReaderOptions(max_size=max_size, give_up_after=_BROWSE.give_up_after, group=_BROWSE.group)
+
+        async def parts() -> list[Part]:
+            found = await self._routes.directory.readable(_topic(topic))
+            bounds = await asyncio.gather(*(self.offsets(topic, partition) for partition in found))
+            return [Part(p, first, end) for p, (first, end) in zip(found, bounds, strict=True) if first < end]
+
+        return Browser(parts, lambda partition, first: self._reader(topic, partition, first, options))
+
+    # asking
+
+    async def partitions(self, topic: str) -> list[str]:
+        """Return the partitions that can be read, as `<brokerId>-<partition>`, sorted by number; [] if there is none.
+
+        Without ZooKeeper: those that exist, which is those something was sent to.
+        """
+        return [str(partition) for partition in await self._routes.directory.readable(_topic(topic))]
+
+    async def offsets(self, topic: str, partition: Place) -> tuple[int, int]:
+        """Return where a partition begins and where the next message will be; (0, 0) if it does not exist yet."""
+        place = await self._routes.resolve(partition, self._options.timeout)
+        link = await self._routes.to_broker(place.broker_id, self._options.timeout)
+        target = TopicPartition(_topic(topic), place.partition)
+        first = await asking.nearest_offset(link, target, _LOOK_UP, 0, self._options.timeout)
+        end = await asking.nearest_offset(link, target, _LOOK_UP, asking.LATEST, self._options.timeout)
+        return first or 0, end or 0
+
+    async def brokers(self) -> Mapping[int, str]:
+        """Return the address of each broker that serves now, by its id."""
+        return {number: str(address) for number, address in (await self._routes.directory.brokers()).items()}
+
+    async def stats(self, broker: Broker | None = None, item: str = "") -> dict[str, str]:
+        """Return what a broker counts, name → value; None: the only broker. Items: protocol.md §4, or a topic.
+
+        `stats_text` keeps lines whose names repeat, and the file that the item `config` is.
+        """
+        return asking.parse_stats((await self.stats_text(broker, item)).decode("utf-8", "replace"))
+
+    async def stats_text(self, broker: Broker | None = None, item: str = "") -> bytes:
+        """Return the answer to `stats` as the broker gave it."""
+        return await asking.stats(await self._ask(broker), item, self._options.timeout)
+
+    async def version(self, broker: Broker | None = None) -> str:
+        """Return what a broker calls its version: 1.4.6.2 for all that are compatible."""
+        return await asking.version(await self._ask(broker), self._options.timeout)
+
+    # inside
+
+    @property
+    def _routes(self) -> Routes:
+        if self._routes_or_none is None:
+            raise ConfigError("the client is closed" if self._is_closed else "the client is not open yet")
+        return self._routes_or_none
+
+    async def _ask(self, broker: Broker | None) -> Link:
+        return await self._routes.any_broker(broker, self._options.timeout)
+
+    def _reader(self, topic: str, partition: Place, start: Start, options: ReaderOptions) -> Reader:
+        self._readers = [reader for reader in self._readers if not reader.is_closed]
+        reader = Reader(_topic(topic), partition, start, self._routes, options)
+        self._readers.append(reader)
+        return reader
+
+
+def _topic(name: str) -> str:
+    """Return the name if it can be one."""
+    if why := unfit(name):
+        raise ConfigError(f"{name[:80]!r}: {why}")
+    return name

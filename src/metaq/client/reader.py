@@ -1,0 +1,247 @@
+"""Reading one partition from a chosen offset on (reference: SimpleFetchManager, MessageIterator)."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeAlias
+
+from metaq.client import asking
+from metaq.client.asking import Fetched
+from metaq.client.message import Message, next_record, read_run
+from metaq.client.partitioner import Place, parse_partition
+from metaq.client.routes import Routes
+from metaq.errors import (
+    ClientError,
+    ConfigError,
+    CorruptMessage,
+    LinkClosed,
+    NoBroker,
+    Refused,
+    RegistryError,
+    RequestTimeout,
+)
+from metaq.model import TopicPartition
+from metaq.net.link import Link
+
+Start: TypeAlias = Literal["earliest", "latest"] | int
+
+_CUT_TRIES: Final = 6  # looks at a log that ends within a record, before that is called corrupt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderOptions:
+    """How a reader behaves; seconds and bytes."""
+
+    timeout: float = 10.0  # for one answer
+    max_size: int = 1 << 20  # asked for at once; a larger message is fetched in pieces
+    largest: int = 64 << 20  # a record that claims to be larger is taken for a corrupt one
+    first_delay: float = 0.005  # at the end of the partition; doubled as long as nothing comes
+    longest_delay: float = 0.5
+    give_up_after: float | None = None  # seconds of trouble without a break after which it is raised; None: never
+    group: str = "pymetaq-reader"  # what the broker counts the gets under
+
+    def __post_init__(self) -> None:
+        if self.max_size < 1:
+            raise ConfigError(f"max_size is at least 1, not {self.max_size}")
+
+
+class Reader:
+    """The messages of one partition, one after the other, also those that are still to come.
+
+    Iterating waits at the end, and through any trouble with the network. It ends when the reader is closed. After an
+    error iterating may go on: nothing is lost, nothing comes twice.
+    """
+
+    def __init__(self, topic: str, partition: Place, start: Start, routes: Routes, options: ReaderOptions) -> None:
+        if isinstance(start, str) and start not in ("earliest", "latest"):
+            raise ConfigError(f"a reader begins at 'earliest', 'latest' or an offset, not at {start!r}")
+        self.topic = topic
+        self._place: Place = parse_partition(partition) if isinstance(partition, str) else partition
+        self._target = TopicPartition(topic, 0)
+        self._routes = routes
+        self._options = options
+        self._start = start
+        self._offset: int | None = start if isinstance(start, int) else None  # where to fetch next
+        self._size = options.max_size
+        self._ready: list[Message] = []  # fetched and not handed out, the last one first
+        self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def offset(self) -> int | None:
+        """The offset of the next message, or of the record that is corrupt. None: the start is not looked up yet."""
+        return self._ready[-1].offset if self._ready else self._offset
+
+    @property
+    def partition(self) -> str:
+        """`<brokerId>-<partition>`; before the first fetch only the number, if no more was said."""
+        return str(self._place)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped.done()
+
+    def seek(self, offset: int) -> None:
+        """Go on at this offset; it must be that of a message, or the end."""
+        self._ready.clear()
+        self._offset = offset
+
+    async def close(self) -> None:
+        """Stop: iterating ends, also where it is waiting now."""
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """Return the next message, waiting for it. Raises as `fetch`."""
+        if self._ready and not self._stopped.done():
+            return self._ready.pop()
+        messages = await self.fetch()
+        if not messages:
+            raise StopAsyncIteration
+        messages.reverse()
+        self._ready = messages
+        return messages.pop()
+
+    async def fetch(self, wait: float | None = None) -> list[Message]:
+        """Return the next messages, at least one, at most what one answer holds.
+
+        Waits at the end of the partition for `wait` seconds (None: for ever), then returns an empty list; so it does
+        when the reader is closed. Raises CorruptMessage (see `skip`) and Refused; LinkClosed, RequestTimeout and
+        NoBroker only if trouble lasts longer than the options allow. The reader may be used on after each of them.
+        """
+        if self._ready and not self._stopped.done():
+            messages, self._ready = self._ready, []
+            messages.reverse()
+            return messages
+        loop = asyncio.get_running_loop()
+        began = good = loop.time()
+        delay = self._options.first_delay
+        while not self._stopped.done():
+            try:
+                messages = await self._load()
+                if messages:
+                    return messages
+                good = now = loop.time()
+                left = delay if wait is None else wait - (now - began)
+                if left <= 0:
+                    break
+            except (LinkClosed, RequestTimeout, NoBroker, RegistryError) as exc:
+                limit = self._options.give_up_after
+                if not self._stopped.done() and limit is not None and loop.time() - good > limit:
+                    raise type(exc)(f"{self.topic} {self.partition}: {exc}") from exc
+                left = delay
+            await self._pause(min(delay, left))
+            delay = min(2 * delay, self._options.longest_delay)
+        return []
+
+    async def skip(self) -> int:
+        """Move past the corrupt record at `offset` to the next one that is whole, or to the end; return that offset.
+
+        Its length is believed if a whole record follows; else the next bytes that fit a checksum are taken.
+        """
+        link = await self._link()
+        self.seek(at := await self._begin(link))
+        step = 1
+        while True:
+            data = (await self._get(link, at, self._options.max_size)).data
+            if data is None:
+                break
+            found = next_record(data, step)
+            if found is not None:
+                at += found
+                break
+            # a short answer ends where a segment ends, and there a record begins; else look at the second half again
+            at += len(data) if len(data) < self._options.max_size else max(len(data) // 2, 1)
+            step = 0
+        self.seek(at)
+        return at
+
+    # one fetch
+
+    async def _load(self) -> list[Message]:
+        """Ask once; return whole messages, none if there is nothing now. Raises CorruptMessage, ClientError."""
+        link = await self._link()
+        offset = await self._begin(link)
+        fetched = await self._get(link, offset, self._size)
+        if fetched.moved is not None:
+            moved_from, offset = offset, fetched.moved
+            self._offset = offset
+            if offset != moved_from:
+                fetched = await self._get(link, offset, self._size)
+        if fetched.data is None:
+            return []
+        return await self._messages(link, offset, fetched.data)
+
+    async def _messages(self, link: Link, offset: int, data: bytes) -> list[Message]:
+        """Return the messages in `data`, which begins at `offset`, fetching the rest of the first one if it is cut."""
+        self._offset, tries = offset, 0
+        while True:
+            run = read_run(self.topic, self.partition, offset, data, self._options.largest)
+            if run.messages:
+                self._offset = run.end
+                return run.messages
+            if run.error is not None:
+                raise run.error
+            rest = await self._rest(link, offset + len(data), run.missing)
+            tries = 0 if rest else tries + 1
+            if tries >= _CUT_TRIES:
+                raise CorruptMessage(
+                    f"{self.topic} {self.partition}: the record at offset {offset} is cut: {len(data)} bytes of it"
+                    f" are there, {run.missing} more are missing"
+                )
+            data += rest
+            self._size = max(self._size, len(data))  # the next one may be as large
+
+    async def _rest(self, link: Link, offset: int, missing: int) -> bytes:
+        """Return up to `missing` bytes of a record that goes on at `offset`; nothing if they are not there yet."""
+        parts: list[bytes] = []
+        while missing:
+            data = (await self._get(link, offset, missing)).data
+            if not data:
+                await self._pause(self._options.first_delay)
+                break
+            parts.append(data)
+            offset += len(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    async def _link(self) -> Link:
+        place = self._place = await self._routes.resolve(self._place, self._options.timeout)
+        self._target = TopicPartition(self.topic, place.partition)
+        return await self._routes.to_broker(place.broker_id, self._options.timeout)
+
+    async def _begin(self, link: Link) -> int:
+        """Return where to fetch; looks it up the first time."""
+        if self._offset is None:
+            wanted = asking.LATEST if self._start == "latest" else 0
+            options = self._options
+            try:
+                found = await asking.nearest_offset(link, self._target, options.group, wanted, options.timeout)
+            except Refused as exc:
+                raise self._refused(link, exc) from exc
+            if found is None and self._start == "latest":
+                return 0  # not there yet: all that comes will be new; asked again until it is there
+            self._offset = found or 0
+        return self._offset
+
+    async def _get(self, link: Link, offset: int, size: int) -> Fetched:
+        options = self._options
+        try:
+            return await asking.fetch(link, self._target, options.group, offset, size, options.timeout)
+        except Refused as exc:
+            raise self._refused(link, exc) from exc
+
+    def _refused(self, link: Link, exc: Refused) -> ClientError:
+        where = f"get from {self.topic} {self.partition} at {link.address}, offset {self._offset}"
+        return Refused(exc.status, f"{exc.text} ({where})")
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.wait([self._stopped], timeout=seconds)

@@ -1,0 +1,98 @@
+"""From broker ids and partitions to open links: what producers, readers and questions share."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from metaq.client.directory import Changes, Directory
+from metaq.client.links import Links
+from metaq.client.partitioner import Place, parse_partition
+from metaq.errors import ConfigError, NoBroker
+from metaq.model import BrokerAddress, BrokerPartition
+from metaq.net.link import Link
+
+
+class Route(NamedTuple):
+    """A partition and the link to its broker."""
+
+    partition: BrokerPartition
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The directory and the links of one client."""
+
+    directory: Directory
+    links: Links
+    changes: Changes
+
+    async def to_broker(self, broker_id: int, timeout: float) -> Link:
+        """Return the link to a broker, open or not, waiting until it is known where it is.
+
+        Raises NoBroker if nobody has this id within `timeout` seconds.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            seen = self.changes.generation
+            address = (await self.directory.brokers()).get(broker_id)
+            if address is not None:
+                return self.links.to(address)
+            if not await self.changes.wait(seen, deadline - asyncio.get_running_loop().time()):
+                raise NoBroker(f"no broker with id {broker_id} within {timeout:g} s")
+
+    async def any_broker(self, broker: int | str | BrokerAddress | None, timeout: float) -> Link:
+        """Return the link to the broker named by id or address; None: the only one there is.
+
+        Raises NoBroker, or ConfigError if the name does not name one.
+        """
+        match broker:
+            case int():
+                return await self.to_broker(broker, timeout)
+            case None:
+                return await self.to_broker(await self._only_broker(timeout), timeout)
+        wanted = str(broker).removeprefix("metaq://").removeprefix("meta://")
+        known = (await self.directory.brokers()).values()
+        for address in known:
+            if str(address) == f"meta://{wanted}":
+                return self.links.to(address)
+        raise ConfigError(f"no broker at {wanted}; there are {', '.join(map(str, known)) or 'none'}")
+
+    async def resolve(self, place: Place, timeout: float) -> BrokerPartition:
+        """Return the partition that is meant; a bare number is one of the only broker. Raises ConfigError, NoBroker."""
+        match place:
+            case BrokerPartition():
+                return place
+            case int():
+                if place < 0:
+                    raise ConfigError(f"{place} is no partition")
+                return BrokerPartition(await self._only_broker(timeout), place)
+            case str():
+                return parse_partition(place)
+
+    async def usable(self, topic: str) -> list[Route]:
+        """Return the partitions messages can be sent to whose brokers are connected now; dials the others."""
+        routes = await self._routes(await self.directory.writable(topic))
+        return [route for route in routes if route.link.is_open]
+
+    async def all(self, topic: str) -> list[Route]:
+        """Return all partitions messages can be sent to, those of brokers that are away too, by their numbers."""
+        return await self._routes(await self.directory.all_writable(topic))
+
+    async def _routes(self, partitions: Sequence[BrokerPartition]) -> list[Route]:
+        brokers = await self.directory.brokers()
+        return [Route(p, self.links.to(brokers[p.broker_id])) for p in partitions if p.broker_id in brokers]
+
+    async def _only_broker(self, timeout: float) -> int:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            seen = self.changes.generation
+            ids = sorted(await self.directory.brokers())
+            if len(ids) == 1:
+                return ids[0]
+            if ids:
+                raise ConfigError(f"there are several brokers ({', '.join(map(str, ids))}); say which one is meant")
+            if not await self.changes.wait(seen, deadline - loop.time()):
+                raise NoBroker(f"no broker within {timeout:g} s")

@@ -1,0 +1,161 @@
+"""One message on its way to a broker, and who waits for it. On the hot path of every producer."""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+from typing import Protocol
+
+from metaq.client.routes import Route
+from metaq.errors import ClientError, LinkClosed, Refused, Status
+from metaq.model import BrokerPartition, Receipt
+from metaq.net.calls import Call
+from metaq.protocol.commands import Reply, Result
+from metaq.record import checksum, encode_body
+
+
+class Waiter(Protocol):
+    """Who learns of the final outcome."""
+
+    def stored(self, index: int, receipt: Receipt) -> None: ...
+    def failed(self, index: int, error: ClientError) -> None: ...
+
+
+class Owner(Protocol):
+    """The producer: told of each attempt's outcome, it decides whether it is final."""
+
+    def on_stored(self, put: "Put", receipt: Receipt) -> None: ...
+    def on_failed(self, put: "Put", error: ClientError) -> None: ...
+
+
+class Put(Call):
+    """A message, encoded, with what is needed to send it again, elsewhere if need be."""
+
+    __slots__ = (
+        "attempts",
+        "attribute",
+        "avoid",
+        "body",
+        "checksum",
+        "data",
+        "fixed",
+        "flag",
+        "index",
+        "owner",
+        "route",
+        "timeout",
+        "waiter",
+    )
+
+    def __init__(self, owner: Owner, data: bytes, attribute: str | None, fixed: BrokerPartition | None) -> None:
+        self.owner = owner
+        self.data = data
+        self.attribute = attribute
+        self.fixed = fixed  # the partition the user named
+        self.flag, self.body = encode_body(data, attribute)
+        self.checksum = checksum(self.body)
+        self.attempts = 0
+        self.avoid: frozenset[BrokerPartition] = frozenset()  # partitions that were found closed
+        self.route: Route | None = None
+        self.timeout = 0.0  # seconds each attempt may take
+        self.waiter: Waiter
+        self.index = 0  # among those of one waiter
+
+    def answer(self, reply: Reply) -> None:
+        route = self.route
+        assert route is not None
+        if not isinstance(reply, Result):
+            self.owner.on_failed(self, LinkClosed(f"{route.link.address}: answered put with data"))
+        elif reply.status is not Status.SUCCESS:
+            self.owner.on_failed(self, Refused(int(reply.status), reply.body.decode("utf-8", "replace")))
+        else:
+            try:
+                id, partition, offset = reply.body.split(b" ")
+                receipt = Receipt(int(id), f"{route.partition.broker_id}-{int(partition)}", int(offset))
+            except ValueError:
+                self.owner.on_failed(self, LinkClosed(f"{route.link.address}: answered put with {reply.body[:60]!r}"))
+            else:
+                self.owner.on_stored(self, receipt)
+
+    def fail(self, error: ClientError) -> None:
+        self.owner.on_failed(self, error)
+
+
+class Sent(asyncio.Future[Receipt]):
+    """The outcome of one `send_nowait`. An error that nobody asked it for is raised by `flush` instead."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, failures: "deque[Sent] | None" = None) -> None:
+        super().__init__(loop=loop)
+        self.seen = False  # whether somebody asked
+        self._failures = failures  # where it puts itself if it fails
+
+    def stored(self, index: int, receipt: Receipt) -> None:
+        """Hand the receipt to who waits, unless he has gone."""
+        if not self.done():
+            self.set_result(receipt)
+
+    def failed(self, index: int, error: ClientError) -> None:
+        """Hand the error to who waits, unless he has gone."""
+        if not self.done():
+            self.set_exception(error)
+            super().exception()  # or asyncio would print what flush raises anyway
+            if self._failures is not None:
+                self._failures.append(self)
+
+    def __await__(self) -> Generator[None, None, Receipt]:
+        self.seen = True
+        return (yield from super().__await__())
+
+    def result(self) -> Receipt:
+        """Return the receipt, or raise what went wrong; InvalidStateError before that is known."""
+        self.seen = True
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        """Return what went wrong, if something did; InvalidStateError before that is known."""
+        self.seen = True
+        return super().exception()
+
+
+class Batch:
+    """The outcomes of one `send_many`, in the order of its messages."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt | None] = []
+        self.errors: list[tuple[int, ClientError]] = []
+        self._left = 0
+        self._sealed: asyncio.Future[None] | None = None
+
+    def add(self) -> int:
+        """Make room for one more outcome and return its index."""
+        self.receipts.append(None)
+        self._left += 1
+        return len(self.receipts) - 1
+
+    def stored(self, index: int, receipt: Receipt) -> None:
+        """Note one receipt."""
+        self.receipts[index] = receipt
+        self._settled()
+
+    def failed(self, index: int, error: ClientError) -> None:
+        """Note one error."""
+        self.errors.append((index, error))
+        self._settled()
+
+    def _settled(self) -> None:
+        self._left -= 1
+        if not self._left and self._sealed is not None and not self._sealed.done():
+            self._sealed.set_result(None)
+
+    async def outcome(self) -> list[Receipt]:
+        """Wait until all are settled and return the receipts.
+
+        Raises the error of the first message that failed, with a note that says how many did.
+        """
+        if self._left:
+            self._sealed = asyncio.get_running_loop().create_future()
+            await self._sealed
+        if self.errors:
+            index, error = min(self.errors, key=lambda pair: pair[0])
+            error.add_note(f"message {index} of {len(self.receipts)}; {len(self.errors)} were not acknowledged")
+            raise error
+        return [receipt for receipt in self.receipts if receipt is not None]

@@ -1,0 +1,259 @@
+"""The client for plain code: `with metaq.connect(url) as mq`.
+
+A thin face over `metaq.client`, which runs in one background thread with one event loop. Calls may come from any
+thread. Ctrl-C ends the call that waits; the client can be used on. What is not closed is closed when Python ends.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+from metaq import client
+from metaq.client.background import LoopThread
+from metaq.client.connect import Outside
+from metaq.client.message import Message
+from metaq.client.partitioner import Place, Selector, SelectorChoice
+from metaq.client.plain import Producer, Sent
+from metaq.client.queue import Broker
+from metaq.client.reader import Start
+from metaq.errors import (
+    ConfigError,
+    CorruptMessage,
+    LinkClosed,
+    MetaqError,
+    NoBroker,
+    Refused,
+    RegistryError,
+    RequestTimeout,
+)
+from metaq.model import BrokerPartition, Receipt
+from metaq.net.link import DEFAULT_LINK, LinkOptions
+
+__all__ = [
+    "BrokerPartition",
+    "Browser",
+    "ConfigError",
+    "CorruptMessage",
+    "LinkClosed",
+    "Message",
+    "MessageQueue",
+    "MetaqError",
+    "NoBroker",
+    "Producer",
+    "Reader",
+    "Receipt",
+    "Refused",
+    "RegistryError",
+    "RequestTimeout",
+    "Selector",
+    "Sent",
+    "connect",
+]
+
+
+def connect(
+    url: str | None = None,
+    *,
+    connect_timeout: float = 10.0,
+    timeout: float = 5.0,
+    link: LinkOptions = DEFAULT_LINK,
+    outside: Outside | None = None,
+) -> "MessageQueue":
+    """Return a client that is connected. Arguments and errors: as metaq.aio.connect and opening what it returns."""
+    core = client.connect(url, connect_timeout=connect_timeout, timeout=timeout, link=link, outside=outside)
+    thread = LoopThread()
+    try:
+        thread.call(core.open())
+    except BaseException:
+        thread.close()
+        raise
+    return MessageQueue(core, thread)
+
+
+class MessageQueue:
+    """Producers, readers and questions over one set of connections; made by `connect`. See metaq.aio.MessageQueue."""
+
+    def __init__(self, core: client.MessageQueue, thread: LoopThread) -> None:
+        self._core = core
+        self._thread = thread
+        self._producers: list[Producer] = []
+
+    def close(self) -> None:
+        """Stop readers, producers and connections; what waits for an answer fails. May be called again."""
+        if not self._thread.is_closed:
+            try:
+                self._thread.call(self._core.close())
+            finally:
+                self._thread.close()
+
+    def flush(self) -> None:
+        """Wait until all producers have an answer to all they sent; raise the first error nobody has asked for."""
+        for producer in self._producers:
+            producer.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close; after a block that went well, wait for the producers' answers first and raise what went wrong."""
+        try:
+            if kind is None and not self._thread.is_closed:
+                self.flush()
+        finally:
+            self.close()
+
+    def producer(
+        self,
+        topic: str,
+        *,
+        timeout: float = 20.0,
+        selector: SelectorChoice = "round_robin",
+        retries: int = 0,
+        in_flight: int = 10_000,
+    ) -> Producer:
+        """Return a producer for a topic. A `selector` of yours is called in the background thread."""
+        core = self._thread.make(
+            lambda: self._core.producer(topic, timeout=timeout, selector=selector, retries=retries, in_flight=in_flight)
+        )
+        producer = Producer(core, self._thread, in_flight)
+        self._producers.append(producer)
+        return producer
+
+    def reader(
+        self,
+        topic: str,
+        partition: Place,
+        offset: Start = "earliest",
+        *,
+        max_size: int = 1 << 20,
+        give_up_after: float | None = None,
+    ) -> "Reader":
+        """Return a reader of one partition."""
+        core = self._thread.make(
+            lambda: self._core.reader(topic, partition, offset, max_size=max_size, give_up_after=give_up_after)
+        )
+        return Reader(core, self._thread)
+
+    def browse(self, topic: str, *, max_size: int = 1 << 20) -> "Browser":
+        """Return the messages of all partitions up to where they end now."""
+        return Browser(self._thread.make(lambda: self._core.browse(topic, max_size=max_size)), self._thread)
+
+    def partitions(self, topic: str) -> list[str]:
+        """Return the partitions that can be read, as `<brokerId>-<partition>`, sorted by number."""
+        return self._thread.call(self._core.partitions(topic))
+
+    def offsets(self, topic: str, partition: Place) -> tuple[int, int]:
+        """Return where a partition begins and where the next message will be; (0, 0) if it does not exist yet."""
+        return self._thread.call(self._core.offsets(topic, partition))
+
+    def brokers(self) -> Mapping[int, str]:
+        """Return the address of each broker that serves now, by its id."""
+        return self._thread.call(self._core.brokers())
+
+    def stats(self, broker: Broker | None = None, item: str = "") -> dict[str, str]:
+        """Return what a broker counts, name → value; None: the only broker."""
+        return self._thread.call(self._core.stats(broker, item))
+
+    def stats_text(self, broker: Broker | None = None, item: str = "") -> bytes:
+        """Return the answer to `stats` as the broker gave it."""
+        return self._thread.call(self._core.stats_text(broker, item))
+
+    def version(self, broker: Broker | None = None) -> str:
+        """Return what a broker calls its version."""
+        return self._thread.call(self._core.version(broker))
+
+
+class Reader:
+    """The messages of one partition, one after the other, also those still to come. See metaq.aio.Reader."""
+
+    def __init__(self, core: client.Reader, thread: LoopThread) -> None:
+        self.topic = core.topic
+        self._core = core
+        self._thread = thread
+        self._ready: list[Message] = []  # fetched and not handed out, the last one first
+        self._next: int | None = core.offset  # where the next fetch belongs
+        self._is_unsure = False  # whether a fetch was interrupted: what it got, nobody has
+
+    @property
+    def partition(self) -> str:
+        """`<brokerId>-<partition>`; before the first fetch only the number, if no more was said."""
+        return self._core.partition
+
+    @property
+    def offset(self) -> int | None:
+        """The offset of the next message, or of the record that is corrupt. None: the start is not looked up yet."""
+        return self._ready[-1].offset if self._ready else self._core.offset if self._next is None else self._next
+
+    def seek(self, offset: int) -> None:
+        """Go on at this offset; it must be that of a message, or the end."""
+        self._ready.clear()
+        self._next = offset
+        self._is_unsure = True
+
+    def skip(self) -> int:
+        """Move past the corrupt record at `offset` to the next one that is whole, or to the end; return that offset."""
+        self._ready.clear()
+        self._next = self._thread.call(self._core.skip())
+        return self._next
+
+    def fetch(self, wait: float | None = None) -> list[Message]:
+        """Return the next messages; an empty list if none came within `wait` seconds (None: for ever)."""
+        if self._ready:
+            messages, self._ready = self._ready, []
+            messages.reverse()
+            return messages
+        return self._fetch(wait)
+
+    def close(self) -> None:
+        """Stop: iterating ends, also where another thread is waiting in it now."""
+        self._ready.clear()
+        if not self._thread.is_closed:
+            self._thread.call(self._core.close())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        """Return the next message, waiting for it."""
+        if not self._ready:
+            messages = self._fetch(None)
+            if not messages:
+                raise StopIteration
+            messages.reverse()
+            self._ready = messages
+        return self._ready.pop()
+
+    def _fetch(self, wait: float | None) -> list[Message]:
+        if self._is_unsure and self._next is not None:
+            self._thread.make(lambda: self._core.seek(self._next or 0))
+        self._is_unsure = True
+        messages = self._thread.call(self._core.fetch(wait))
+        self._is_unsure = False
+        if messages:
+            self._next = messages[-1].next_offset
+        return messages
+
+
+class Browser:
+    """The messages of all partitions of a topic up to where they end now. See metaq.aio.Browser."""
+
+    def __init__(self, core: client.Browser, thread: LoopThread) -> None:
+        self._core = core
+        self._thread = thread
+        self._ready: list[Message] = []
+
+    def skip(self) -> None:
+        """Move past the record that is corrupt."""
+        self._thread.call(self._core.skip())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        """Return the next message."""
+        if not self._ready:
+            messages = self._thread.call(self._core.fetch())
+            if not messages:
+                raise StopIteration
+            messages.reverse()
+            self._ready = messages
+        return self._ready.pop()
