@@ -23,10 +23,10 @@ class Draft:
 
 
 TEMPLATE = """\
-; A MetaQ broker's configuration. Sections [system], [zookeeper] and [topic=NAME]
-; hold the keys of 1.4.6.2 and no others; keys of ours stand in [pymetaq], which a
-; Java broker ignores. A comment needs a line of its own. Numbers may be
-; expressions such as 1024*1024; a backslash is written \\\\.
+; The configuration of a MetaQ broker. Sections [system], [zookeeper] and
+; [topic=NAME] hold the keys of 1.4.6.2 and no others; keys of ours stand in
+; [pymetaq], which a Java broker ignores. A comment needs a line of its own.
+; Numbers may be expressions such as 1024*1024; a backslash is written \\\\.
 
 [system]
 ; number of this broker in its cluster, 0 to 1023; its slaves have the same
