@@ -5,7 +5,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaq import ports
@@ -172,6 +172,7 @@ def test_a_power_loss_ends_all_processes_of_the_disk() -> None:
 writes = st.lists(st.tuples(st.integers(0, 3000), st.binary(min_size=1, max_size=1500)), max_size=8)
 
 
+@settings(deadline=None)
 @given(seeds, writes, writes)
 def test_synced_bytes_survive_and_every_sector_holds_some_state_it_went_through(
     seed: int, synced: list[tuple[int, bytes]], unsynced: list[tuple[int, bytes]]
@@ -193,6 +194,7 @@ def test_synced_bytes_survive_and_every_sector_holds_some_state_it_went_through(
         assert found[start : start + 512] in legal
 
 
+@settings(deadline=None)
 @given(
     seeds, st.lists(st.one_of(st.integers(0, 2500), st.tuples(st.integers(0, 2500), st.integers(1, 900))), max_size=9)
 )
@@ -216,6 +218,7 @@ def test_cuts_and_growth_keep_what_was_synced_below_the_smallest_size(
         assert found[:smallest] == b"S" * smallest
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_the_state_after_a_crash_is_durable_itself(seed: int) -> None:
     disk = disk_of(seed)
@@ -450,6 +453,7 @@ def test_the_log_tells_what_was_done() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(seeds)
 def test_one_seed_gives_one_fate(seed: int) -> None:
     def fate() -> dict[str, bytes | None]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaq import ports
@@ -71,6 +71,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=20), st.integers(0, 1 << 30))
 def test_exactly_the_bytes_written_arrive_in_order(writes: list[bytes], seed: int) -> None:
     async def scene() -> bytes:
