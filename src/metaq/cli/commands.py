@@ -8,6 +8,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_URL = "metaq.url"
+
 
 class Commands(click.Group):
     """A group whose commands are imported when they are asked for, so that `status` does not load a client."""
@@ -34,14 +36,28 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line, for scripts.")(command)
 
 
+def _keep_url(ctx: click.Context, _: click.Parameter, url: str | None) -> None:
+    ctx.meta[_URL] = url
+
+
 def url_option(command: F) -> F:
-    """Add `--url`."""
+    """Add `--url`; `chosen_url` returns it."""
     return click.option(
         "--url",
         envvar="METAQ_URL",
         metavar="URL",
+        expose_value=False,
+        callback=_keep_url,
         help="The cluster: zk://host:port[,…][/root] or metaq://host:port[,…].  [environment: METAQ_URL]",
     )(command)
+
+
+def chosen_url() -> str:
+    """Return the URL of the cluster for the command under way. Raises UsageError if there is none."""
+    url: object = click.get_current_context().meta.get(_URL)
+    if not isinstance(url, str):
+        raise click.UsageError("which cluster? Name it with --url or METAQ_URL: zk://host:port or metaq://host:port")
+    return url
 
 
 def home_option(command: F) -> F:

@@ -2,15 +2,19 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn, Self
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+_LOOK: Final = 64  # messages between two looks at the clock
+_REFRESH: Final = 0.1  # seconds between two states of a progress display
 
 
 class Failure(click.ClickException):
@@ -29,13 +33,18 @@ def emit(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
+def note(text: str) -> None:
+    """Print a line for people that is not the output of the command."""
+    click.echo(text, err=True)
+
+
 def complain(text: str) -> None:
     """Print an error or warning: always one line."""
     click.echo(" ".join(f"metaq: {text}".split("\n")).rstrip(), err=True)
 
 
 def refuse(text: str, as_json: bool) -> NoReturn:
-    """End with 1 and a text that scripts of 1.4.6.2 may look for: on stdout, as its script does. With JSON: an error."""
+    """End with 1 and a text that scripts of 1.4.6.2 may look for: on stdout, as its script does. JSON: an error."""
     if as_json:
         raise Failure(text)
     say(text)
@@ -57,19 +66,36 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         click.echo("  ".join(field.ljust(width) for field, width in zip(line, widths, strict=True)).rstrip())
 
 
-class _Rate(ProgressColumn):
-    """Messages per second since the start."""
+class Meter:
+    """Shows on stderr, if that is a terminal, how many messages went by and how fast; a context manager.
 
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} messages/s", style="progress.data.speed")
+    `size`: bytes that will come; None: unknown. `messages` is counted in any case.
+    """
 
+    def __init__(self, title: str, size: int | None, *, shown: bool = True) -> None:
+        console = Console(file=sys.stderr)
+        bar = [BarColumn(), TaskProgressColumn()] if size else [SpinnerColumn()]
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), *bar, TextColumn("{task.fields[rate]}")]
+        self._progress = Progress(
+            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+        )
+        self._task = self._progress.add_task(title, total=size, rate="")
+        self._began = self._told = time.monotonic()
+        self._bytes = 0
+        self.messages = 0
 
-def progress(*, total: bool) -> Progress:
-    """Return a progress display on stderr that shows itself on a terminal only. `total`: the end is known."""
-    console = Console(file=sys.stderr)
-    columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
-    if total:
-        columns.append(BarColumn())
-    columns += [MofNCompleteColumn() if total else TextColumn("{task.completed:,.0f}"), _Rate()]
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def count(self, size: int) -> None:
+        """One more message, of so many bytes of `size`."""
+        self.messages += 1
+        self._bytes += size
+        if not self.messages % _LOOK and (now := time.monotonic()) > self._told + _REFRESH:
+            self._told = now
+            rate = f"{self.messages:,} messages, {self.messages / (now - self._began):,.0f}/s"
+            self._progress.update(self._task, completed=self._bytes, rate=rate)

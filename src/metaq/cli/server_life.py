@@ -58,7 +58,7 @@ def stop(timeout: float, home_path: str | None, as_json: bool) -> None:
 
 
 def bring_down(home: Home, timeout: float, as_json: bool) -> int:
-    """Stop a broker; return the id its process had. Ends with 1 if none runs; raises StopFailed if it did not end well."""
+    """Stop a broker; return its process id. Ends with 1 if none runs; raises StopFailed if it did not end well."""
     broker = process.hold(home)
     if broker is None:
         refuse("Broker is not running.", as_json)
