@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from typing import Final
 
 from metaq.broker.broker import Broker
 from metaq.config.model import BrokerConfig
@@ -23,6 +24,8 @@ from metaq.protocol.decoder import Limits
 from metaq.store.store import MessageStore
 
 log = logging.getLogger(__name__)
+
+_STRAY_REPLY: Final = 64 << 10  # bytes of a reply sent to a broker, where it has no business
 
 
 def real_world() -> World:
@@ -73,8 +76,9 @@ async def run(
         store = MessageStore.open(config, world)
         stack.push_async_callback(store.close)
         broker = Broker(config, store, world)
-        limits = Limits(body=config.max_message_size, record=min(config.max_transfer_size, 1 << 30))
+        limits = Limits(body=config.max_message_size, record=config.max_transfer_size, reply=_STRAY_REPLY)
         listener = Listener(world.network, Serving(broker), limits, config.idle_timeout)
+        broker.count_connections = lambda: len(listener.connections.all)
         store.pressure = listener.connections.hold
         await listener.open(config.bind_address, config.server_port)
         stack.push_async_callback(listener.close)
@@ -86,6 +90,10 @@ async def run(
         await _serve(store, listener, stop)
 
 
+async def _told(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
 async def _serve(store: MessageStore, listener: Listener, stop: asyncio.Event) -> None:
     """Keep house until told to stop. Raises StoreError if the disk fails."""
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -93,10 +101,11 @@ async def _serve(store: MessageStore, listener: Listener, stop: asyncio.Event) -
     tasks = [
         asyncio.ensure_future(store.keep_house()),
         asyncio.ensure_future(listener.watch()),
-        asyncio.ensure_future(stop.wait()),
+        asyncio.ensure_future(_told(stop)),
     ]
     try:
-        done, _ = await asyncio.wait([*tasks, failure], return_when=asyncio.FIRST_COMPLETED)
+        waited: list[asyncio.Future[None]] = [*tasks, failure]
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         for each in done:
             each.result()
     finally:

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, assert_never
 
 from metaq.broker.gets import Gets
@@ -67,7 +67,7 @@ class Broker:
         self._clock = world.clock
         self._started = world.clock.monotonic()
         self.port = config.server_port
-        self.connections = 0
+        self.count_connections: Callable[[], int] = lambda: 0  # the listener knows
         self.use_registry(NoTopicRegistry())
 
     def use_registry(self, registry: TopicRegistry) -> None:
@@ -85,6 +85,9 @@ class Broker:
         Replies to puts leave together when all are safe; all others leave at once, in one write, or when the disk has
         answered. No order is promised between them, as in the original: clients match replies by opaque.
         """
+        if len(commands) == 1 and type(put := commands[0]) is Put:
+            self.puts.store(peer, (put,))
+            return
         puts = [command for command in commands if type(command) is Put]
         if puts:
             self.puts.store(peer, puts)
@@ -141,7 +144,7 @@ class Broker:
             pid=os.getpid(),
             port=self.port,
             uptime=self._clock.monotonic() - self._started,
-            connections=self.connections,
+            connections=self.count_connections(),
             threads=threading.active_count(),
         )
 

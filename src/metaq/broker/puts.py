@@ -59,33 +59,38 @@ class Puts:
         if self._store.space.full:
             self._ready.clear()
         ids = self._ids.take(len(puts))
-        append = self._store.append
-        ready = self._ready
-        pack = HEADER.pack
+        append, ready, pack = self._store.append, self._ready, HEADER.pack
         replies: list[bytes] = []
-        size = 0
-        for command, id in zip(puts, ids, strict=True):
-            target, body, flag, checksum, opaque, transaction = command
+        size = counted = counted_size = 0
+        topic = puts[0].target.topic
+        for (target, body, flag, checksum, opaque, transaction), id in zip(puts, ids, strict=True):
+            if target[0] != topic:
+                self._count(topic, len(replies) - counted, size - counted_size)
+                topic, counted, counted_size = target[0], len(replies), size
             log = ready.get(target)
             crc = crc32(body) & 0x7FFFFFFF
-            if log is None or flag or crc != checksum or transaction is not None or len(body) > JAVA_LIMIT:
+            if log is None or crc != checksum or flag or transaction is not None or len(body) > JAVA_LIMIT:
                 try:
-                    log = self._unusual(command, crc)
+                    log = self._unusual(Put(target, body, flag, checksum, opaque, transaction), crc)
                 except RequestError as exc:
                     replies.append(self._refuse(target, opaque, exc))
                     continue
+            size += len(body)
             record = pack(len(body), crc, id, flag) + body
-            size += len(record)
-            replies.append(put_reply(id, log.key.partition, append(log, record), opaque))
-        answer = b"".join(replies)
-        if size:
-            self._store.journal.highest_id = ids[-1]
-            self._store.commit(partial(self._acknowledge, peer, answer, puts), size)
-        else:
-            peer.send(answer)
+            replies.append(put_reply(id, log.key[1], append(log, record), opaque))
+        self._count(topic, len(replies) - counted, size - counted_size)
+        self._store.journal.highest_id = ids[-1]
+        answer = replies[0] if len(replies) == 1 else b"".join(replies)
+        self._store.commit(partial(self._acknowledge, peer, answer, puts), size + HEADER_SIZE * len(puts))
+
+    def _count(self, topic: str, count: int, size: int) -> None:
+        tally = self._statistics.tally(topic)
+        tally.puts += count
+        tally.bytes += size
 
     def refuse_oversized(self, command: Oversized) -> bytes:
         """Return the reply to a put whose body nobody could fetch."""
+        self._count(command.target.topic, 1, 0)
         return self._refuse(command.target, command.opaque, MessageTooLarge(command.size, self._limit))
 
     def _unusual(self, command: Put, crc: int) -> PartitionLog:
@@ -93,34 +98,34 @@ class Puts:
         target, body, flag, checksum, _, transaction = command
         if transaction is not None:
             raise Unsupported("this broker does not support transactions")
-        key = self._topics.resolve(target)
-        log = self._store.create(key)
-        log.counter = self._statistics.tally(key.topic)
-        self._announce(key.topic)
+        log = self._ready.get(target) or self._admit(target)
+        key = log.key
         if len(body) > self._limit:
             raise MessageTooLarge(len(body), self._limit)
         if checksum not in (crc, -1):
             raise ChecksumMismatch
         if not attribute_fits(flag, body):
             raise InvalidMessage("the attribute that the flag announces does not fit into the body")
-        self._store.check_space(log)
         if len(body) > JAVA_LIMIT and key.topic not in self._warned:
             self._warned.add(key.topic)
             log_.warning("%s: a message of %d bytes; Java clients refuse more than %d", key, len(body), JAVA_LIMIT)
+        return log
+
+    def _admit(self, target: TopicPartition) -> PartitionLog:
+        """Return the log that a put for `target` goes to, made if need be. Raises RequestError."""
+        key = self._topics.resolve(target)
+        log = self._store.create(key)
+        if key.topic not in self._known:
+            self._known.add(key.topic)
+            self.registry.topic_appeared(key.topic)
+        self._store.check_space(log)
         if key == target and not self._store.space.full:
             self._ready[target] = log
         return log
 
-    def _announce(self, topic: str) -> None:
-        if topic not in self._known:
-            self._known.add(topic)
-            self.registry.topic_appeared(topic)
-
     def _refuse(self, target: TopicPartition, opaque: int, exc: RequestError) -> bytes:
-        tally = self._statistics.tally(target.topic)
-        tally.puts += 1  # those that are stored are counted by their log
         if exc.status is not Status.FORBIDDEN:
-            tally.put_failures += 1
+            self._statistics.tally(target.topic).put_failures += 1
         if isinstance(exc, Unsupported):
             return result(exc.status, str(exc), opaque)
         where = f"Put message to [broker '{self.url}'] [partition '{target}'] failed.Detail:"

@@ -108,9 +108,9 @@ def decode(data: bytes, path: str) -> Checkpoint:
         next_log_id=head["next_log_id"],
         boot_id=head["boot_id"],
         logs=[
-            LogState(*row[:7], epochs=tuple((epoch, start) for epoch, start in row[7]))
+            LogState(id, topic, partition, root, base, end, high, tuple((epoch, start) for epoch, start in epochs))
             for line in lines
-            for row in line.get("logs", ())
+            for id, topic, partition, root, base, end, high, epochs in line.get("logs", ())
         ],
         producers=[
             ProducerState(producer, log_id, tuple((*batch,) for batch in batches))

@@ -35,9 +35,12 @@ _FILE_MAGIC: Final = b"MQJ1"
 _FILE: Final = struct.Struct(">4sIQQQ16sQ")
 _CRC: Final = struct.Struct(">I")
 
+_pack_crc: Final = _CRC.pack
+
 ROUND_MAGIC: Final = b"MQR1"
 ROUND_HEADER: Final = struct.Struct(">4sIQQqII")
 _ROUND_TAIL: Final = struct.Struct(">QQqII")  # what the header CRC covers
+_pack_tail: Final = _ROUND_TAIL.pack
 
 
 class FileHeader(NamedTuple):
@@ -81,10 +84,10 @@ class RoundHeader(NamedTuple):
     crc: int
 
 
-def pack_round_header(nonce: int, header: RoundHeader) -> bytes:
-    """Return the 40 bytes in front of a round's entries."""
-    tail = _ROUND_TAIL.pack(*header)
-    return ROUND_MAGIC + _CRC.pack(crc32(tail, nonce & 0xFFFFFFFF)) + tail
+def pack_round_header(nonce: int, fields: tuple[int, int, int, int, int]) -> bytes:
+    """Return the 40 bytes in front of a round's entries; `fields` are those of a RoundHeader."""
+    tail = _pack_tail(*fields)
+    return ROUND_MAGIC + _pack_crc(crc32(tail, nonce & 0xFFFFFFFF)) + tail
 
 
 def unpack_round_header(nonce: int, data: bytes | memoryview, position: int) -> RoundHeader | None:

@@ -17,7 +17,6 @@ from metaq.store.entries import (
     FILE_HEADER_SIZE,
     ROUND_HEADER,
     FileHeader,
-    RoundHeader,
     pack_file_header,
     pack_round_header,
 )
@@ -84,6 +83,9 @@ class Journal:
         self._nonce = 0
         self._crc = 0
         self._position = 0
+        self._fd = -1  # of the file written to, its size and half of it
+        self._size = self._half = 0
+        self._pwrite = files.pwrite
         self._slow_until = 0.0
         self._syncing = False
         self.busy = False
@@ -91,8 +93,7 @@ class Journal:
         self.durable = 0
         self.highest_id = 0  # the broker raises it as it gives out message ids
         self.older_bytes = 0  # of earlier generations, waiting for the first checkpoint
-        self.rounds = 0
-        self.syncs_started = 0
+        self.sync_begins: Callable[[], None] = lambda: None  # all that was written so far will be synced
 
     def open(self, random: Random, last_sequence: int, free: list[str], number: int) -> None:
         """Begin this generation with a new file, durable when this returns. Blocks.
@@ -115,95 +116,91 @@ class Journal:
 
     def write(self, payload: bytes, sync: bool, done: Done) -> None:
         """Append one round; `done(error)` once it is written, and on disk if `sync`. Only while not `busy`."""
-        assert not self.busy
         self.sequence += 1
-        self.rounds += 1
-        size = ROUND_HEADER.size + len(payload)
-        fits = self._position + size <= self._used[-1].size
-        if fits and not sync and (now := self._monotonic()) >= self._slow_until:
-            self._write_here(payload, now, done)
+        fits = self._position + ROUND_HEADER.size + len(payload) <= self._size
+        if fits and not sync and self._monotonic() >= self._slow_until:
+            self._write_here(payload, done)
+        else:
+            self._write_there(payload, sync, fits, done)
+
+    def _write_here(self, payload: bytes, done: Done) -> None:
+        """Write on the loop. How long that took is looked at now and then."""
+        start = self._monotonic() if not self.sequence & 7 else 0.0
+        try:
+            self._put(self._frame(payload, self.sequence, self.durable))
+        except OSError as exc:
+            self.sequence -= 1
+            done(exc)
             return
+        if start and (now := self._monotonic()) - start > _SLOW:
+            self._slow_until = now + _SLOW_FOR
+        if self._position > self._half:
+            self._prepare()
+        done(None)
+
+    def _write_there(self, payload: bytes, sync: bool, fits: bool, done: Done) -> None:
+        """Write in the thread: what syncs or goes on in another file."""
         self.busy = True
-        self.syncs_started += sync
-        sequence = self.sequence
-        durable = self.durable
+        if sync:
+            self.sync_begins()
+        sequence, durable = self.sequence, self.durable
 
         def work() -> None:
             if not fits:
-                self._switch(size)
+                self._switch(ROUND_HEADER.size + len(payload))
             frame = self._frame(payload, sequence, durable)
             if sync and durable == sequence - 1 and fits:
                 self._put_durably(frame)  # nothing before it is left to sync
                 return
             self._put(frame)
             if sync:
-                self._files.fdatasync(self._used[-1].fd)
+                self._files.fdatasync(self._fd)
 
         def finish(_: None, error: BaseException | None) -> None:
             self.busy = False
             if error is not None:
                 self.sequence -= 1
-            elif sync or not fits:
-                self.durable = max(self.durable, sequence if sync else sequence - 1)
-            self._settle(done, error)
+                if not isinstance(error, OSError):
+                    raise error
+            else:
+                self.durable = max(self.durable, sequence if sync else sequence - 1 if not fits else 0)
+                if self._position > self._half:
+                    self._prepare()
+            done(error)
 
         self._worker.submit(work, finish)
 
-    def _write_here(self, payload: bytes, start: float, done: Done) -> None:
-        try:
-            self._put(self._frame(payload, self.sequence, self.durable))
-        except OSError as exc:
-            done(exc)
-            return
-        now = self._monotonic()
-        if now - start > _SLOW:
-            self._slow_until = now + _SLOW_FOR
-        done(None)
-        if self._position * 2 > self._used[-1].size:
-            self._prepare()
-
-    def _settle(self, done: Done, error: BaseException | None) -> None:
-        if error is not None and not isinstance(error, OSError):
-            raise error
-        done(error)
-        if error is None and self._position * 2 > self._used[-1].size:
-            self._prepare()
-
     def _frame(self, payload: bytes, sequence: int, durable: int) -> bytes:
-        self._crc = crc32(payload, self._crc)
-        return (
-            pack_round_header(self._nonce, RoundHeader(sequence, durable, self.highest_id, len(payload), self._crc))
-            + payload
-        )
+        crc = self._crc = crc32(payload, self._crc)
+        return pack_round_header(self._nonce, (sequence, durable, self.highest_id, len(payload), crc)) + payload
 
     def _put(self, frame: bytes) -> None:
-        self._files.pwrite(self._used[-1].fd, frame, self._position)
+        self._pwrite(self._fd, frame, self._position)
         self._position += len(frame)
 
     def _put_durably(self, frame: bytes) -> None:
-        self._files.pwrite_durable(self._used[-1].fd, frame, self._position)
+        self._files.pwrite_durable(self._fd, frame, self._position)
         self._position += len(frame)
 
-    def sync_soon(self, done: Callable[[], None]) -> None:
-        """Sync what was written so far, behind the scenes; `done()` afterwards. While one runs, a second does nothing."""
+    def sync_soon(self) -> None:
+        """Sync what was written so far, behind the scenes. While one runs, a second does nothing."""
         if self._syncing or self.durable >= self.sequence:
             return
         self._syncing = True
-        self.syncs_started += 1
-        sequence, fd = self.sequence - self.busy, self._used[-1].fd
+        self.sync_begins()
+        sequence, fd = self.sequence - self.busy, self._fd
 
         def finish(_: None, error: BaseException | None) -> None:
             self._syncing = False
             if error is not None:
                 raise error
             self.durable = max(self.durable, sequence)
-            done()
 
         self._worker.submit(lambda: self._files.fdatasync(fd), finish)
 
     def _switch(self, need: int) -> None:
         """Go on in the next file. In the thread. The old file is on disk, the new one too, before a round is in it."""
-        self._files.fdatasync(self._used[-1].fd)
+        self._files.fdatasync(self._fd)
         spare, size = self._spare, max(self._identity.file_size, need + FILE_HEADER_SIZE)
         if spare is not None and size == self._identity.file_size:
             self._spare = None
@@ -221,6 +218,7 @@ class Journal:
         self._used.append(JournalFile(path, fd, number, size))
         self._crc = header.seed()
         self._position = FILE_HEADER_SIZE
+        self._fd, self._size, self._half = fd, size, size // 2
 
     def _new_file(self, size: int) -> tuple[str, int, int]:
         """Return a file full of zeros, its blocks allocated, so that syncing what overwrites them touches no metadata."""

@@ -20,26 +20,12 @@ class Gate(Protocol):
     def __call__(self, error: Exception | None, /) -> None: ...
 
 
-class Counter(Protocol):
-    """Counts messages and bytes of their bodies as they are appended."""
-
-    puts: int
-    bytes: int
-
-
-class NoCounter:
-    """Nobody counts."""
-
-    puts = 0
-    bytes = 0
-
-
 class PartitionLog:
     """The state of one partition. `id` is the journal's name for it, new for each incarnation of the topic."""
 
     __slots__ = (
-        "announced", "bases", "config", "counter", "cuts", "directory", "durable", "end", "epochs", "held", "held_gates", "holes", "id", "key", "limit",
-        "listed", "messages", "moved", "pending", "roll_at", "root", "sync", "sync_mark", "tail_runs", "tail_starts",
+        "announced", "bases", "config", "cuts", "directory", "durable", "end", "epochs", "held", "held_gates", "holes", "id", "key", "limit",
+        "listed", "messages", "moved", "pending", "roll_at", "root", "sync", "tail_runs", "tail_starts", "threshold",
         "unsynced", "visible", "watchers",
     )  # fmt: skip
 
@@ -49,7 +35,8 @@ class PartitionLog:
         self.directory = directory
         self.root = root
         self.config = config
-        self.sync = config.unflush_threshold <= 0
+        self.threshold = config.unflush_threshold
+        self.sync = self.threshold <= 0
         self.bases = [0]
         self.end = self.visible = self.moved = 0
         self.limit = 0  # bytes of a segment
@@ -64,9 +51,7 @@ class PartitionLog:
         self.durable = 0  # the end that the last checkpoint covers
         self.holes: dict[int, int] = {}  # base → end of the segments behind which bytes are missing
         self.listed = False  # the mover knows that there is a tail
-        self.counter: Counter = NoCounter()
         self.unsynced = 0
-        self.sync_mark = 0
         self.messages = 0
         self.epochs: list[tuple[int, int]] = []
         self.watchers: list[Callable[[], None]] = []
@@ -101,7 +86,8 @@ class PartitionLog:
     def configure(self, config: TopicConfig) -> None:
         """Take the settings of a reloaded file."""
         self.config = config
-        self.sync = config.unflush_threshold <= 0
+        self.threshold = config.unflush_threshold
+        self.sync = self.threshold <= 0
 
     def segment_of(self, offset: int) -> tuple[int, int]:
         """Return (base, end) of the segment that holds a readable offset; the active one ends at `visible`.

@@ -7,13 +7,12 @@ batch goes at once, so that a lone producer does not wait for the turn to end; t
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from metaq.errors import DiskFull, StoreError
 from metaq.ports import Scheduler
-from metaq.record import HEADER_SIZE
 from metaq.store.entries import Create, Extent, Intent, Kind, Roll, pack, pack_run_head
 from metaq.store.journal import Journal
 from metaq.store.log import Gate, PartitionLog
@@ -21,6 +20,9 @@ from metaq.store.log import Gate, PartitionLog
 log_ = logging.getLogger(__name__)
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+_RUN: Final = int(Kind.RUN)
+_LONE: Final = 15  # batches
 
 
 class LargeRun(NamedTuple):
@@ -30,6 +32,15 @@ class LargeRun(NamedTuple):
     base: int
     offset: int
     data: bytes
+
+
+class Sent(NamedTuple):
+    """The round that is on its way: its runs, what happens in memory afterwards, who is told, bytes."""
+
+    runs: list[tuple[PartitionLog, int, bytes]]
+    after: list[Callable[[], None]]
+    gates: list[Gate]
+    size: int
 
 
 class LargeWriter(Protocol):
@@ -88,11 +99,15 @@ class Rounds:
         self.waiting_bytes = 0
         self._gathered_bytes = 0
         self._turn_open = False
+        self._lone = 0  # so many batches may go without looking whether others come in the same turn: none did
+        self._sent = Sent([], [], [], 0)
+        self._counted: list[PartitionLog] = []
+        self._sync_wanted = False
+        self.sync_due = False  # `sync_later` was called; whoever syncs sets it back
+        self.sync_now: Callable[[], None] = lambda: None  # a topic's threshold is passed
+        self.sync_later: Callable[[], None] = lambda: None  # something was written that is not synced
         self.most_waiting = 1 << 62
         self.crowded: Callable[[], None] = lambda: None  # more than `most_waiting` bytes wait to become safe
-        self.sync_wanted: Callable[[], None] = lambda: (
-            None
-        )  # a topic's count of unsynced messages is over its threshold
 
     def append(self, log: PartitionLog, record: bytes) -> int:
         """Add one record behind the last; return its offset. It is safe when the gate of the next `commit` is told."""
@@ -121,12 +136,17 @@ class Rounds:
         self.waiting_bytes += size
         if self.waiting_bytes > self.most_waiting:
             self.crowded()
-        if self._turn_open or self._journal.busy or self._failed is not None or not self._dirty or self._dirty[0].sync:
+        if self._turn_open:
+            return  # goes at its end
+        if self._journal.busy or self._failed is not None or not self._dirty or self._dirty[0].sync:
             self._schedule()  # a round that syncs takes so long that waiting for the turn's other batches pays
+            return
+        if self._lone:
+            self._lone -= 1
         else:
             self._turn_open = True
             self._call_soon(self._end_turn)
-            self._close()
+        self._close()
 
     def add_entry(self, entry: bytes, then: Callable[[], None], gate: Gate) -> None:
         """Journal something that is no run, synced; `then` changes the memory when it is durable, before `gate` is told."""
@@ -148,9 +168,7 @@ class Rounds:
         return not (self._journal.busy or self._dirty or self._gates or self._parts or self.waiting_bytes)
 
     def _schedule(self) -> None:
-        if self._failed is not None:
-            self._tell(self._take_gates(), self._failed)
-        elif not self._scheduled and not self._journal.busy and not self._turn_open:
+        if not self._scheduled and not self._journal.busy and not self._turn_open:
             self._scheduled = True
             self._call_soon(self._close)
 
@@ -158,14 +176,15 @@ class Rounds:
         self._turn_open = False
         if self._gates and not self._scheduled:
             self._close()
+        else:
+            self._lone = _LONE
 
     def _look(self, log: PartitionLog) -> None:
         """An append met the mark: the segment is full, or the log is held by a large run."""
         if log.held:
             self._touched.add(log)
             return
-        if log.pending:
-            self._seal(log)
+        self._seal((log,))
         self._announce(log)
         log.bases.append(log.end)
         log.set_limit(log.limit)
@@ -177,84 +196,86 @@ class Rounds:
             create = Create(log.id, log.bases[0], log.key.topic, log.key.partition, log.root)
             self._parts.append(pack(create))
 
-    def _seal(self, log: PartitionLog) -> None:
-        """Make the pending records of a log a run of the round."""
-        pending = log.pending
-        count = len(pending)
-        data = pending[0] if count == 1 else b"".join(pending)
-        log.pending = []
-        size = len(data)
-        log.messages += count
-        log.counter.puts += count
-        log.counter.bytes += size - HEADER_SIZE * count
-        offset = log.end - size
-        if not log.announced:
-            self._announce(log)
-        if log.sync:
-            self._must_sync = True
-        else:
-            self._count_unsynced(log, count)
-        parts = self._parts
-        parts.append(pack_run_head(Kind.RUN, log.id, log.bases[-1], offset, size))
-        parts.append(data)
-        self._runs.append((log, offset, data))
-
-    def _count_unsynced(self, log: PartitionLog, count: int) -> None:
-        started = self._journal.syncs_started
-        if log.sync_mark != started:
-            log.sync_mark = started
-            log.unsynced = 0
-        log.unsynced += count
-        if log.unsynced > log.config.unflush_threshold:
-            self.sync_wanted()
+    def _seal(self, logs: Iterable[PartitionLog]) -> None:
+        """Make the pending records of each log a run of the round; those held go when their large run is done."""
+        add_part, add_run = self._parts.append, self._runs.append
+        for log in logs:
+            pending = log.pending
+            if log.held or not pending:
+                continue
+            count = len(pending)
+            data = pending[0] if count == 1 else b"".join(pending)
+            pending.clear()
+            if not log.announced:
+                self._announce(log)
+            if log.sync:
+                self._must_sync = True
+            else:
+                if not log.unsynced:
+                    self._counted.append(log)
+                log.unsynced += count
+                if log.unsynced > log.threshold:
+                    self._sync_wanted = True
+            size = len(data)
+            offset = log.end - size
+            log.messages += count
+            add_part(pack_run_head(_RUN, log.id, log.bases[-1], offset, size))
+            add_part(data)
+            add_run((log, offset, data))
 
     def _close(self) -> None:
         """Hand the round that gathered to the journal."""
         self._scheduled = False
-        if self._journal.busy or self._failed is not None:
+        if self._journal.busy:
+            return
+        if self._failed is not None:
+            self._tell(self._take_gates(), self._failed)
             return
         dirty, self._dirty = self._dirty, []
-        large = []
-        for log in dirty:
-            if log.held:
-                continue  # goes when the large run is done
-            if log.pending:
-                if log.sync and self._is_large(log):
-                    large.append(self._hold(log))
-                else:
-                    self._seal(log)
-        gates, size = self._take_gates(), self._gathered_bytes
-        self._gathered_bytes = 0
+        large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else None
+        self._seal(dirty)
+        gates, self._gates = self._gates, []
         if large:
             gates = self._write_large_after(large, gates)
-        parts, self._parts = self._parts, []
-        runs, self._runs = self._runs, []
-        after, self._after = self._after, []
-        if not parts:
-            self._finish([], after, gates, size, None)
-            return
-        sync, self._must_sync = self._must_sync, False
-        self._journal.write(b"".join(parts), sync, lambda error: self._finish(runs, after, gates, size, error))
+        self._sent = Sent(self._runs, self._after, gates, self._gathered_bytes)
+        parts = self._parts
+        self._parts, self._runs, self._after, self._gathered_bytes = [], [], [], 0
+        if parts:
+            sync, self._must_sync = self._must_sync, False
+            self._journal.write(b"".join(parts), sync, self._finish)
+            if not sync:
+                self._note_unsynced()
+        else:
+            self._finish(None)
 
-    def _finish(
-        self,
-        runs: list[tuple[PartitionLog, int, bytes]],
-        after: list[Callable[[], None]],
-        gates: list[Gate],
-        size: int,
-        error: OSError | None,
-    ) -> None:
-        """A round is written: show it to readers, then acknowledge."""
+    def _note_unsynced(self) -> None:
+        """A round was written, not synced: the disk must have it within the topics' thresholds and intervals."""
+        if self._sync_wanted:
+            self._sync_wanted = False
+            self.sync_now()
+        if not self.sync_due:
+            self.sync_due = True
+            self.sync_later()
+
+    def counted(self) -> None:
+        """A sync begins that covers all that was counted so far."""
+        for log in self._counted:
+            log.unsynced = 0
+        self._counted.clear()
+
+    def _finish(self, error: OSError | None) -> None:
+        """The round is written: show it to readers, then acknowledge."""
+        runs, after, gates, size = self._sent
+        self.waiting_bytes -= size
         if error is not None:
-            self.waiting_bytes -= size
             self._fail(error, [log for log, _, _ in runs], gates)
             return
         grown = 0
         for log, offset, data in runs:
             log.tail_starts.append(offset)  # extend_tail, without the call
             log.tail_runs.append(data)
-            log.visible = offset + len(data)
-            grown += len(data)
+            grown += (length := len(data))
+            log.visible = offset + length
             if not log.listed:
                 log.listed = True
                 self._writer.tails.append(log)
@@ -263,7 +284,6 @@ class Rounds:
         self._writer.tails_grew(grown)
         for step in after:
             step()
-        self.waiting_bytes -= size
         for gate in gates:
             gate(None)
         if self._journal.busy:
@@ -279,17 +299,20 @@ class Rounds:
         gates, self._gates = self._gates, []
         return gates
 
-    def _is_large(self, log: PartitionLog) -> bool:
+    def _take_large(self, dirty: list[PartitionLog]) -> list[LargeRun]:
+        """Hold the logs that sync and have a large run in this round; it leaves the round."""
         # no earlier round is on its way now: what is not visible, or behind a roll of this round, is pending
-        return log.end - max(log.visible, log.bases[-1]) >= self._large_run
+        return [
+            self._hold(log)
+            for log in dirty
+            if log.sync and not log.held and log.end - max(log.visible, log.bases[-1]) >= self._large_run
+        ]
 
     def _hold(self, log: PartitionLog) -> LargeRun:
         self._announce(log)
-        data, count = b"".join(log.pending), len(log.pending)
-        log.messages += count
-        log.counter.puts += count
-        log.counter.bytes += len(data) - HEADER_SIZE * count
-        log.pending = []
+        data = b"".join(log.pending)
+        log.messages += len(log.pending)
+        log.pending.clear()
         self._parts.append(pack(Intent(log.id, log.end)))
         log.held = True
         log.roll_at = -1

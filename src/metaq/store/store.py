@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, ValuesView
 from functools import partial
 
-from metaq.config.model import BrokerConfig
+from metaq.config.model import BrokerConfig, TopicConfig
 from metaq.errors import DiskFull, StoreError, StoreLocked
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
@@ -23,6 +23,8 @@ from metaq.store.rounds import Rounds
 from metaq.store.space import Space
 
 log_ = logging.getLogger(__name__)
+
+_SHORTEST_INTERVAL = 0.01  # seconds between syncs, whatever `unflushInterval` says
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -47,6 +49,7 @@ class MessageStore:
         self._world = world
         self._place = place_of(config)
         self._logs: dict[TopicPartition, PartitionLog] = {}
+        self._settings: dict[str, TopicConfig] = {}  # as config.topic(name) gives them, which looks through a list
         self._locks: list[int] = []
         self.failed: Callable[[Exception], None] = lambda error: log_.critical("the journal failed: %s", error)
         self._journal_worker = world.threads.worker("metaq-journal")
@@ -65,7 +68,9 @@ class MessageStore:
         self.pressure: Callable[[], None] = lambda: None  # told when `congested` becomes true
         self.rounds.most_waiting = self.mover.memory // 4
         self.rounds.crowded = self.mover.crowded = self._crowded
-        self.rounds.sync_wanted = partial(self.journal.sync_soon, lambda: None)
+        self.rounds.sync_now = self.sync_now
+        self.rounds.sync_later = self._sync_later
+        self.journal.sync_begins = self.rounds.counted
         self.reader = Reader(world.files, self._read_worker, config.open_files or 1024)
         self.producers = opened.producers
         self.next_log_id = opened.next_log_id
@@ -73,8 +78,8 @@ class MessageStore:
         self.housekeeping.wanted = wanted
         self.housekeeping.journal_limit = config.journal_limit
         self.housekeeping.boot_id = boot_id.hex()
-        self._sync_timer_armed = False
         self.append = self.rounds.append
+        self.commit = self.rounds.commit
         self.slice = self.reader.slice
         self.read_cold = self.reader.read_cold
         for found in opened.logs:
@@ -117,7 +122,7 @@ class MessageStore:
         self.housekeeping.schedule(self.all(), self._world.clock.time())
 
     def _add_found(self, found: OpenedLog) -> None:
-        log = PartitionLog(found.id, found.key, found.directory, found.root.marker, self._config.topic(found.key.topic))
+        log = PartitionLog(found.id, found.key, found.directory, found.root.marker, self._topic(found.key.topic))
         log.limit = self._config.max_segment_size
         log.restore(found.bases, found.holes, found.end)
         log.announced = True
@@ -131,6 +136,12 @@ class MessageStore:
         """Return the log of a partition, None if nothing was ever put into it."""
         return self._logs.get(key)
 
+    def _topic(self, name: str) -> TopicConfig:
+        config = self._settings.get(name)
+        if config is None:
+            config = self._settings[name] = self._config.topic(name)
+        return config
+
     def all(self) -> ValuesView[PartitionLog]:
         """Return all logs."""
         return self._logs.values()
@@ -140,7 +151,7 @@ class MessageStore:
         log = self._logs.get(key)
         if log is not None:
             return log
-        config = self._config.topic(key.topic)
+        config = self._topic(key.topic)
         root = self._place.root_of(config.data_path) if config.data_path else self._place.roots[0]
         log = PartitionLog(self.next_log_id, key, f"{root.path}/{key}", root.marker, config)
         self.next_log_id += 1
@@ -152,18 +163,15 @@ class MessageStore:
     def configure(self, config: BrokerConfig) -> None:
         """Take the topics of a reloaded file. Data paths of new topics must exist; those of old logs stay."""
         self._config = config
+        self._settings.clear()
         self._place = Place(self._place.log_path, tuple(dict.fromkeys([*self._place.roots, *place_of(config).roots])))
         for root in self._place.roots:
             self._world.files.make_dir(root.path)
         for log in self._logs.values():
-            log.configure(config.topic(log.key.topic))
+            log.configure(self._topic(log.key.topic))
         self.housekeeping.schedule(self.all(), self._world.clock.time())
 
     # -- puts
-
-    def commit(self, gate: Gate, size: int) -> None:
-        """See Rounds.commit."""
-        self.rounds.commit(gate, size)
 
     def check_space(self, log: PartitionLog) -> None:
         """Raise DiskFull if the log's file system, or the journal's, is short of room."""
@@ -219,17 +227,16 @@ class MessageStore:
 
     # -- life
 
-    def sync_soon(self) -> None:
-        """Sync what topics that do not wait for the disk have written, within their `unflushInterval`."""
-        if not self._sync_timer_armed and self.journal.durable < self.journal.sequence:
-            self._sync_timer_armed = True
-            intervals = [log.config.unflush_interval for log in self._logs.values() if not log.sync]
-            delay = max(0.01, min(intervals, default=10.0))
-            asyncio.get_running_loop().call_later(delay, self._sync_now)
+    def _sync_later(self) -> None:
+        """Sync what topics that do not wait for the disk have written, within the shortest `unflushInterval`."""
+        intervals = [log.config.unflush_interval for log in self._logs.values() if not log.sync]
+        delay = max(_SHORTEST_INTERVAL, min(intervals, default=10.0))
+        asyncio.get_running_loop().call_later(delay, self.sync_now)
 
-    def _sync_now(self) -> None:
-        self._sync_timer_armed = False
-        self.journal.sync_soon(lambda: None)
+    def sync_now(self) -> None:
+        """Begin to sync what was written so far."""
+        self.rounds.sync_due = False
+        self.journal.sync_soon()
 
     async def keep_house(self) -> None:
         """Run the background work until cancelled. Raises StoreError if the disk fails."""
