@@ -305,6 +305,7 @@ def test_a_mistake_in_system_names_file_line_key_value_and_what_would_be_right(l
         ("zk.zkConnect=h", None),
         ("zk.zkConnect=h:x", "'h:x' is no host:port; write 10.0.0.1:2181,10.0.0.2:2181"),
         ("zk.zkConnect=h:1,:2", "':2' is no host:port; write 10.0.0.1:2181,10.0.0.2:2181"),
+        ("zk.zkConnect=h:0", "'h:0' is no host:port; write 10.0.0.1:2181,10.0.0.2:2181"),
         ("zk.zkConnect=h:70000", "'h:70000' is no host:port; write 10.0.0.1:2181,10.0.0.2:2181"),
         ("zk.zkRoot=/a//b", "no path of ZooKeeper; write it like /meta"),
         ("zk.zkSessionTimeoutMs=0", "must be at least 1"),

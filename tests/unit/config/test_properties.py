@@ -54,6 +54,8 @@ def test_values_are_read_in_gbk() -> None:
 def test_a_broken_escape_is_refused_with_its_line() -> None:
     with pytest.raises(ValueError, match=r"^3: a=.u12: .u needs four hexadecimal digits$"):
         parse(b"# c\n\na=\\u12")
+    with pytest.raises(ValueError, match=r"^2: "):  # a joined line has the number of its first part
+        parse(b"a=1\nb=2,\\\n  3,\\\n  \\u12")
 
 
 @given(st.binary(max_size=100))

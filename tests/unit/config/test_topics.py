@@ -38,6 +38,8 @@ def test_a_section_admits(name: str, topic: str) -> None:
         ("test", "tes"),
         ("a*", "ba"),
         ("a.b", "ab"),
+        ("a.b", "axbc"),
+        ("*b", "abc"),
         ("x[*", "xabc"),
         ("(y", "y"),
         ("test", ""),
