@@ -1,0 +1,63 @@
+"""Fixtures for conversations with a live broker."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from metaq.ports import World
+from tests.embedding import NOTHING, TOPICS, Dial, Serving, Settings, configured, serving, settings
+
+MEMORY: Final = Path("/dev/shm")  # syncing costs nothing there; what a disk does is told in tests/faults
+
+
+class Serve:
+    """Starts a broker with settings of its own: `broker = await serve(system={"maxTransferSize": 1000})`."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+
+    async def __call__(
+        self, system: Settings = NOTHING, pymetaq: Settings = NOTHING, topics: str = TOPICS, world: World | None = None
+    ) -> Serving:
+        config = configured(self._folder, settings(self._folder, system, pymetaq, topics=topics))
+        return await self._stack.enter_async_context(serving(config, world))
+
+    async def dial(self, broker: Serving) -> Dial:
+        """Return what dials this broker."""
+        dial = Dial(broker.port)
+        self._stack.push_async_callback(dial.end)
+        return dial
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a broker: in memory where the system has that."""
+    if not MEMORY.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="metaq-", dir=MEMORY) as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def serve(folder: Path) -> AsyncIterator[Serve]:
+    """Start a broker with other settings than those of `broker`; see Serve."""
+    async with AsyncExitStack() as stack:
+        yield Serve(folder, stack)
+
+
+@pytest.fixture
+async def broker(serve: Serve) -> Serving:
+    """A live broker on a free port: id 0, topics test (4 partitions, synced), quick (not synced), wild*."""
+    return await serve()
+
+
+@pytest.fixture
+async def dial(serve: Serve, broker: Serving) -> Dial:
+    """Connect to `broker`: `peer = await dial()`."""
+    return await serve.dial(broker)
