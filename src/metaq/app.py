@@ -7,12 +7,18 @@ serve; it withdraws before it refuses.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Final, Protocol
 
 from metaq.broker.broker import Broker
-from metaq.config.model import BrokerConfig
+from metaq.cluster.address import default_host
+from metaq.cluster.ports import Registry
+from metaq.cluster.registry import BrokerRegistration, NoRegistry
+from metaq.cluster.zk import ZooKeeperClient
+from metaq.config.model import BrokerConfig, ZooKeeperConfig
 from metaq.config.reload import Reloaded, reload
 from metaq.errors import StoreError
 from metaq.files import OsFiles, OsThreads, SystemClock
@@ -25,6 +31,7 @@ from metaq.store.store import MessageStore
 
 log = logging.getLogger(__name__)
 
+_TELL_REGISTRY: Final = 5.0  # seconds that a reload waits for ZooKeeper
 _STRAY_REPLY: Final = 64 << 10  # bytes of a reply sent to a broker, where it has no business
 
 
@@ -42,22 +49,62 @@ class Serving:
         self.congested = broker.store.congested
 
 
+class RegistryClient(Registry, Protocol):
+    """A registry that is connected and closed by whoever opened it."""
+
+    async def connect(self, timeout: float) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Registration(Protocol):
+    """What a running broker asks of `cluster.registry`."""
+
+    async def register(self, topics: Iterable[str]) -> None: ...
+    def topic_appeared(self, topic: str) -> None: ...
+    async def update(self, config: BrokerConfig, topics: Iterable[str]) -> None: ...
+    async def withdraw(self) -> None: ...
+
+
+def zookeeper(config: ZooKeeperConfig) -> RegistryClient:
+    """Return the client of a real ZooKeeper, not connected yet."""
+    return ZooKeeperClient(config.connect, session_timeout=config.session_timeout)
+
+
 class RunningBroker:
     """A broker that serves. `address` is the one registered, `port` the one bound."""
 
-    def __init__(self, config: BrokerConfig, broker: Broker, address: BrokerAddress, world: World) -> None:
-        self.config = config
+    def __init__(self, broker: Broker, address: BrokerAddress, registration: Registration, world: World) -> None:
         self.broker = broker
         self.address = address
         self.port = address.port
+        self._registration = registration
         self._world = world
 
+    @property
+    def config(self) -> BrokerConfig:
+        """The configuration in force."""
+        return self.broker.config
+
     async def reload(self) -> Reloaded:
-        """Read server.ini again and apply its topics. Raises ConfigError or OSError; then nothing has changed."""
+        """Read server.ini again and apply its topics. Raises ConfigError or OSError; then nothing has changed.
+
+        ZooKeeper is told before this returns if it answers within a few seconds, else as soon as it does.
+        """
         reloaded = reload(self.config, self._world.files.read(self.config.path))
-        self.config = reloaded.config
+        _warn(reloaded.config)
         self.broker.configure(reloaded.config)
+        try:
+            async with asyncio.timeout(_TELL_REGISTRY):
+                await self._registration.update(reloaded.config, topics_of(self.broker))
+        except TimeoutError:
+            log.warning("ZooKeeper does not answer; it hears of the new configuration later")
         return reloaded
+
+
+def topics_of(broker: Broker) -> list[str]:
+    """Return the topics to register: those of the file as they are written there, then others that have a log."""
+    configured = [topic.name for topic in broker.config.topics]
+    return list(dict.fromkeys([*configured, *(log.key.topic for log in broker.store.all())]))
 
 
 async def run(
@@ -66,51 +113,122 @@ async def run(
     ready: Callable[[RunningBroker], None] | None = None,
     stop: asyncio.Event,
     world: World | None = None,
+    registry: Callable[[ZooKeeperConfig], RegistryClient] = zookeeper,
 ) -> None:
     """Serve until `stop` is set, then stop in order: nothing acknowledged is lost, the folder is any broker's again.
 
-    Raises ConfigError, StoreError, RegistryError or OSError if it cannot start, StoreError if the disk fails later.
+    `registry` makes the client of ZooKeeper, unless zk.zkEnable is false. Raises ConfigError, StoreError, RegistryError
+    or OSError if the broker cannot start, StoreError if the disk fails later.
     """
     world = world or real_world()
+    _warn(config)
     async with AsyncExitStack() as stack:
         store = MessageStore.open(config, world)
-        stack.push_async_callback(store.close)
+        stack.push_async_exit(partial(_close, store))
         broker = Broker(config, store, world)
-        limits = Limits(body=config.max_message_size, record=config.max_transfer_size, reply=_STRAY_REPLY)
-        listener = Listener(world.network, Serving(broker), limits, config.idle_timeout)
+        listener = Listener(world.network, Serving(broker), _limits(config), config.idle_timeout)
+        failure = await stack.enter_async_context(_background(store, listener))
         broker.count_connections = lambda: len(listener.connections.all)
         store.pressure = listener.connections.hold
         await listener.open(config.bind_address, config.server_port)
         stack.push_async_callback(listener.close)
-        address = BrokerAddress(config.host_name or "127.0.0.1", listener.port)
+        address = BrokerAddress(_host(config), listener.port)
         broker.serve_at(str(address), listener.port)
-        running = RunningBroker(config, broker, address, world)
+        registration = await _connect(config, address, stack, registry)
+        broker.use_registry(registration)
+        stack.push_async_callback(_withdraw, registration, listener, config)
+        if not await _unless_stopped(registration.register(topics_of(broker)), stop, failure):
+            return
         if ready is not None:
-            ready(running)
-        await _serve(store, listener, stop)
+            ready(RunningBroker(broker, address, registration, world))
+        await _unless_stopped(asyncio.get_running_loop().create_future(), stop, failure)
 
 
-async def _told(stop: asyncio.Event) -> None:
-    await stop.wait()
+def _warn(config: BrokerConfig) -> None:
+    for warning in config.warnings:
+        log.warning("%s", warning)
 
 
-async def _serve(store: MessageStore, listener: Listener, stop: asyncio.Event) -> None:
-    """Keep house until told to stop. Raises StoreError if the disk fails."""
-    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    store.failed = failure.set_exception
-    tasks = [
-        asyncio.ensure_future(store.keep_house()),
-        asyncio.ensure_future(listener.watch()),
-        asyncio.ensure_future(_told(stop)),
-    ]
+def _limits(config: BrokerConfig) -> Limits:
+    return Limits(body=config.max_message_size, record=config.max_transfer_size, reply=_STRAY_REPLY)
+
+
+def _host(config: BrokerConfig) -> str:
+    bound = config.bind_address if config.bind_address not in (None, "", "0.0.0.0", "::") else None
+    return config.host_name or bound or default_host()
+
+
+async def _connect(
+    config: BrokerConfig,
+    address: BrokerAddress,
+    stack: AsyncExitStack,
+    registry: Callable[[ZooKeeperConfig], RegistryClient],
+) -> Registration:
+    if not config.zookeeper.enable:
+        return NoRegistry()
+    client = registry(config.zookeeper)
+    stack.push_async_callback(client.close)
+    await client.connect(config.zookeeper.connection_timeout)
+    return BrokerRegistration(client, config, address)
+
+
+async def _withdraw(registration: Registration, listener: Listener, config: BrokerConfig) -> None:
+    """Leave ZooKeeper, then serve on until clients have moved away: they are silent, or the time is up."""
+    await registration.withdraw()
+    if config.zookeeper.enable:
+        most = config.zookeeper.sync_time if config.stop_wait is None else config.stop_wait
+        await listener.silence(most)
+
+
+async def _unless_stopped(work: Awaitable[object], stop: asyncio.Event, failure: asyncio.Future[object]) -> bool:
+    """Wait for `work`; False: told to stop before. Raises what `work` raises, or the failure of the background."""
+    waiting: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
+    working: asyncio.Future[object] = asyncio.ensure_future(work)
     try:
-        waited: list[asyncio.Future[None]] = [*tasks, failure]
-        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        for each in done:
-            each.result()
+        await asyncio.wait([waiting, working, failure], return_when=asyncio.FIRST_COMPLETED)
+        if failure.done():
+            failure.result()
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        for each in (waiting, working):
+            each.cancel()
+        await asyncio.gather(waiting, working, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _background(store: MessageStore, listener: Listener) -> AsyncIterator[asyncio.Future[object]]:
+    """Keep house and look after connections meanwhile. The future given has an error as soon as that cannot go on."""
+    failure: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    def fail(error: BaseException) -> None:
+        if not failure.done():
+            failure.set_exception(error)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            fail(error)
+
+    store.failed = fail
+    tasks = [asyncio.create_task(store.keep_house()), asyncio.create_task(listener.watch())]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield failure
     finally:
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError, StoreError):
-                await task
-        failure.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not failure.done():
+            failure.cancel()
+
+
+async def _close(
+    store: MessageStore, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Close the store in order, or, if the disk failed, leave it to the next opening."""
+    if isinstance(error, StoreError):
+        store.abandon()
+    else:
+        await store.close()

@@ -10,6 +10,7 @@ from metaq.protocol.decoder import Limits
 
 log = logging.getLogger(__name__)
 
+_SILENCE: Final = 0.3  # seconds; ZooKeeper's watches have fired by then
 _LOOK: Final = 0.02  # seconds between looks whether a broker without room has some again
 
 
@@ -51,6 +52,17 @@ class Listener:
             if loop.time() >= due:
                 due = loop.time() + self._idle_timeout
                 self.connections.close_idle()
+
+    async def silence(self, most: float) -> None:
+        """Wait until no peer has sent anything for a while, at most `most` seconds."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + most
+        while loop.time() < end:
+            for connection in self.connections.all:
+                connection.active = False
+            await asyncio.sleep(min(_SILENCE, max(0.0, end - loop.time())))
+            if not any(connection.active for connection in self.connections.all):
+                return
 
     async def close(self) -> None:
         """Accept no more and close what is open once its replies have left; after a second, at once."""
