@@ -16,8 +16,8 @@ soak: .venv/.ready-test  ## run the long forms of the tests
 check: .venv/.ready-check  ## format, lint, types, import order, budgets
 	@scripts/check.sh
 
-bench: .venv/.ready-bench  ## measure beside the prototype and the Java broker; ARGS="--quick" and others: bench/run.py --help
-	.venv/bin/python bench/run.py $(ARGS)
+bench: .venv/.ready-bench  ## measure beside the prototype and the Java broker; ARGS="--quick", ARGS=--help
+	.venv/bin/python -m bench.run $(ARGS)
 
 clean:  ## remove what these targets made
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

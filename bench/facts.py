@@ -1,0 +1,48 @@
+"""What a table must say of the machine and the versions it was made with."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from metaq._version import __version__
+from tests.interop import jvm
+
+
+def gather(arguments: list[str], folder: Path) -> dict[str, str]:
+    """Return the facts of this run, in words; `folder` is where the brokers keep their files."""
+    processors = f"{os.cpu_count()} processors ({processor()})"
+    words = f'make bench ARGS="{shlex.join(arguments)}"' if arguments else "make bench"
+    return {
+        "Command": f"`{words}`",
+        "Date": time.strftime("%Y-%m-%d"),
+        "Machine": f"{processors}, {memory()} GiB, {file_system(folder)}, {platform.release()}",
+        "metaq": f"{__version__}, commit {commit()}",
+        "Python": f"{platform.python_version()}, uvloop {importlib.metadata.version('uvloop')}",
+        "Java": f"MetaQ 1.4.6.2 on {jvm.java_version()}",
+    }
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def memory() -> int:
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30))
+
+
+def file_system(folder: Path) -> str:
+    done = subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or sys.platform
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

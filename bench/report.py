@@ -1,0 +1,139 @@
+"""From samples to tables in Markdown, with medians, spread, ratios and misses."""
+
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Final
+
+from bench.cases import (
+    BODY_SIZE,
+    BROKERS,
+    CREATING,
+    JAVA,
+    JAVA_TARGET,
+    LOADS,
+    MEMORY_TARGET,
+    OURS,
+    PROTOTYPE,
+    READ_RATE,
+    READ_TARGET,
+    SETTINGS,
+    START_PARTITIONS,
+    START_TARGET,
+    Load,
+    Setting,
+)
+from bench.samples import Samples
+
+BARE: Final = "bare C loop"
+READ_CASE: Final = "read/1MiB"
+MIB: Final = "MiB"
+TITLE: Final = """\
+# Benchmarks
+
+Brokers run one after the other on one machine, in every round; a cell is the median over the rounds (least–most), a
+ratio the median of the ratios of each round. Load and broker share the processors. Compare ratios of one run, not
+figures of two. The prototype is `bench/prototype.py`: the same design, nothing checked, nothing recovered.
+"""
+PUTS: Final = f"""\
+## Puts
+
+Messages of {BODY_SIZE} bytes, acknowledged per second. `synced/1024/50x20`: synced to disk before every reply, 1,024
+partitions in turn, 50 connections with 20 puts in flight each; the partitions exist before. `create`: from an empty
+folder, each partition made meanwhile.
+
+| Case | {" | ".join(BROKERS)} | metaq : prototype | metaq : Java |
+|---|---|---|---|---|---|"""
+READING: Final = """\
+## Reading a backlog
+
+1 GiB of one partition, one connection, one get of 1 MiB in flight, from the memory of the operating system.
+
+| Server | MB/s | : bare C loop |
+|---|---|---|"""
+START: Final = f"""\
+## Start
+
+With {START_PARTITIONS:,} partitions on disk: time from the start of the process until it serves, and resident memory
+when it idles.
+
+| Case | Broker | Value |
+|---|---|---|"""
+
+
+def put_case(setting: Setting, load: Load) -> str:
+    return f"put/{setting.name}/{load.name}"
+
+
+def creating_case(setting: Setting) -> str:
+    return f"create/{setting.name}/{CREATING.name}"
+
+
+def cell(samples: Samples, case: str, broker: str) -> str:
+    """Return median and spread of one cell, or why it is empty."""
+    values = samples.values(case, broker).values()
+    if not values:
+        return f"failed: {note}" if (note := samples.note(case, broker)) else "–"
+    digits = 0 if max(values) >= 100 else 2
+    middle, low, high = (f"{v:,.{digits}f}" for v in (median(values), min(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({low}–{high})"
+
+
+def judged(ratio: float | None, target: float) -> str:
+    """Return a ratio beside what it has to be; a miss stands out."""
+    if ratio is None:
+        return "–"
+    return f"{ratio:.2f}" if ratio >= target else f"**{ratio:.2f}, misses {target}**"
+
+
+def put_rows(samples: Samples) -> Iterator[str]:
+    for setting in SETTINGS:
+        for load in LOADS:
+            yield from put_row(samples, put_case(setting, load), load.target, JAVA_TARGET)
+    for setting in SETTINGS:
+        yield from put_row(samples, creating_case(setting), 0.0, 0.0)
+
+
+def put_row(samples: Samples, case: str, target: float, java_target: float) -> Iterator[str]:
+    if case not in samples.cases():
+        return
+    ours = judged(samples.ratio(case, OURS, PROTOTYPE), target)
+    java = judged(samples.ratio(case, OURS, JAVA), java_target)
+    cells = " | ".join(cell(samples, case, broker) for broker in BROKERS)
+    yield f"| {case.removeprefix('put/')} | {cells} | {ours} | {java} |"
+
+
+def read_rows(samples: Samples) -> Iterator[str]:
+    if READ_CASE not in samples.cases():
+        return
+    for broker in (BARE, OURS, JAVA):
+        ratio = samples.ratio(READ_CASE, broker, BARE)
+        rates = samples.values(READ_CASE, broker).values()
+        fast = bool(rates) and median(rates) * 1e6 >= READ_RATE
+        verdict = judged(ratio, READ_TARGET if broker == OURS and not fast else 0.0)
+        yield f"| {broker} | {cell(samples, READ_CASE, broker)} | {verdict} |"
+
+
+def start_rows(samples: Samples) -> Iterator[str]:
+    for case in (c for c in samples.cases() if c.startswith("start/")):
+        target = MEMORY_TARGET if samples.unit(case) == MIB else START_TARGET
+        for broker, values in samples.by_broker(case).items():
+            missed = broker == OURS and median(values) > target
+            verdict = f" **misses {target:g}**" if missed else ""
+            yield f"| {case} | {broker} | {cell(samples, case, broker)} {samples.unit(case)}{verdict} |"
+        for broker in (OURS, JAVA):
+            if note := not samples.values(case, broker) and samples.note(case, broker):
+                yield f"| {case} | {broker} | failed: {note} |"
+
+
+def table(head: str, rows: Iterable[str]) -> list[str]:
+    body = list(rows)
+    return ["", head, *body] if body else []
+
+
+def text(samples: Samples) -> str:
+    """Return the whole report."""
+    lines = [TITLE, *(f"- {name}: {value}" for name, value in samples.facts.items())]
+    lines += table(PUTS, put_rows(samples))
+    lines += table(READING, read_rows(samples))
+    lines += table(START, start_rows(samples))
+    return "\n".join(lines) + "\n"
