@@ -7,14 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from random import Random
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from metaq.files import FileEntry
 
 from .loop import PowerLoss
 from .media import File, Folder, Media, Node, parts, system_error
 
-__all__ = ["Fault", "Operation", "PowerLoss", "SimDisk"]
+__all__ = ["BOOT_ID", "Fault", "Operation", "PowerLoss", "SimDisk"]
+
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class Operation(NamedTuple):
@@ -63,6 +65,8 @@ class SimDisk:
       name in its parent (POSIX promises neither). A file whose name is lost is gone, synced or not.
     - after a failed `fdatasync`, what it should have made durable counts as clean and is kept by no later sync unless
       it is written again (Linux).
+
+    BOOT_ID can be read as on Linux; it changes with every power loss.
 
     After the end of the process alone (`power=False`) all that was written stays; descriptors and locks go. The call
     that `crash_at` interrupts has happened, or not, or in part (a write: some first part).
@@ -210,6 +214,8 @@ class SimDisk:
 
     def read(self, path: str) -> bytes:
         self._look("read", path)
+        if path == BOOT_ID:
+            return f"{self.media.boot_id}\n".encode()
         node = self.media.find(path)
         if isinstance(node, Folder):
             raise system_error(errno.EISDIR, path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Final
+from uuid import UUID
 
 SECTOR: Final = 512  # bytes; what a disk writes whole or not at all
 _serials: Final = count(1)
@@ -191,6 +192,7 @@ class Media:
         self.opened: dict[int, Node] = {}  # by descriptor
         self.locks: dict[int, int] = {}  # descriptor by serial of the directory
         self.boots = 0  # how often the power came back
+        self.boot_id = UUID(int=random.getrandbits(128))  # of the machine, as Linux gives it
         self._pending: list[_Naming] = []
 
     def find(self, path: str) -> Node:
@@ -260,6 +262,7 @@ class Media:
         self.opened.clear()
         self.locks.clear()
         self.boots += 1
+        self.boot_id = UUID(int=self.random.getrandbits(128))
         for _, node in self.walk():
             if isinstance(node, File):
                 node.lose_power(self.random)

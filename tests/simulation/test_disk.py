@@ -3,13 +3,14 @@
 import errno
 from collections.abc import Callable
 from random import Random
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaq import ports
-from tests.simulation.disk import Operation, PowerLoss, SimDisk
+from tests.simulation.disk import BOOT_ID, Operation, PowerLoss, SimDisk
 
 seeds = st.integers(0, 1 << 30)
 
@@ -321,6 +322,15 @@ def test_names_that_build_upon_lost_ones_are_lost_with_them() -> None:
         disk.fdatasync(create(disk, "/d/f", b"2"))
 
     assert {each.get("/d/f") for each in after_crash(prepare)} == {None, b"1", b"2"}
+
+
+def test_the_boot_id_changes_with_the_power_and_with_nothing_else() -> None:
+    disk = disk_of(0)
+    boot_id = disk.read(BOOT_ID)
+    UUID(boot_id.decode().strip())
+    same = disk.crash(power=False)
+    assert same.read(BOOT_ID) == boot_id
+    assert same.crash(power=True).read(BOOT_ID) != boot_id
 
 
 # Faults
