@@ -1,0 +1,103 @@
+"""Every test of the tree runs against a real ZooKeeper and against the tree in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+import pytest
+
+from metaq.cluster.memory import MemoryRegistry, MemoryTree
+from metaq.cluster.ports import Registry
+from metaq.cluster.zk import ZooKeeperClient
+from metaq.testing import ZooKeeper
+
+DEADLINE = 10.0  # seconds for whatever a test waits for
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; TimeoutError after the deadline."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def until_async(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for a condition that must be asked for; TimeoutError after the deadline."""
+    async with asyncio.timeout(DEADLINE):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+class Ensemble(Protocol):
+    """A ZooKeeper, real or not, with an empty tree for each test."""
+
+    async def connect(self) -> Registry:
+        """Begin a session; it is closed at the end of the test."""
+
+    async def close(self, registry: Registry) -> None: ...
+    def expire(self, registry: Registry) -> None:
+        """End a session of somebody who does not expect it."""
+
+
+class RealEnsemble:
+    def __init__(self, server: ZooKeeper, hosts: str) -> None:
+        self._server = server
+        self._hosts = hosts
+        self._clients: list[ZooKeeperClient] = []
+
+    async def connect(self) -> ZooKeeperClient:
+        client = ZooKeeperClient(self._hosts, session_timeout=5.0)
+        await client.connect(DEADLINE)
+        self._clients.append(client)
+        return client
+
+    async def close(self, registry: Registry) -> None:
+        assert isinstance(registry, ZooKeeperClient)
+        await registry.close()
+
+    def expire(self, registry: Registry) -> None:
+        assert isinstance(registry, ZooKeeperClient)
+        self._server.expire(*registry.credentials)
+
+    async def end(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+class MemoryEnsemble:
+    def __init__(self) -> None:
+        self.tree = MemoryTree()
+        self._clients: list[MemoryRegistry] = []
+
+    async def connect(self) -> MemoryRegistry:
+        client = MemoryRegistry(self.tree)
+        await client.connect()
+        self._clients.append(client)
+        return client
+
+    async def close(self, registry: Registry) -> None:
+        assert isinstance(registry, MemoryRegistry)
+        await registry.close()
+
+    def expire(self, registry: Registry) -> None:
+        assert isinstance(registry, MemoryRegistry)
+        registry.expire()
+
+    async def end(self) -> None:
+        for client in self._clients:
+            await client.close()
+
+
+@pytest.fixture(params=["zookeeper", "memory"])
+async def ensemble(request: pytest.FixtureRequest) -> AsyncIterator[Ensemble]:
+    made: RealEnsemble | MemoryEnsemble
+    if request.param == "memory":
+        made = MemoryEnsemble()
+    else:
+        server = request.getfixturevalue("zookeeper")
+        assert isinstance(server, ZooKeeper)
+        hosts = request.getfixturevalue("zk")
+        assert isinstance(hosts, str)
+        made = RealEnsemble(server, hosts)
+    yield made
+    await made.end()
