@@ -30,7 +30,7 @@ def settings(
     zookeeper: Settings = NOTHING,
     topics: str = TOPICS,
 ) -> str:
-    """Return the text of a server.ini: broker 0, 4 partitions, synced before acknowledging, in `folder`, no ZooKeeper."""
+    """Return the text of a server.ini: broker 0, 4 partitions, synced, in `folder`, no ZooKeeper."""
     places = {"serverPort": 0, "hostName": HERE, "dataPath": f"{folder}/data"}
     own = {"bindAddress": HERE, "journalFileSize": 1 << 20, "diskReserve": 0}
     sections = {
