@@ -56,6 +56,10 @@ class ZooKeeper:
         """Return `127.0.0.1:port`; the port stays the same over restarts."""
         return f"127.0.0.1:{self._port}"
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def chroot(self, name: str) -> str:
         """Create node /name if it is missing; return `127.0.0.1:port/name`: a tree of one's own."""
         path = f"/{name}".encode()

@@ -87,6 +87,7 @@ class ZooKeeperClient:
         self._patience = patience
         self._state = State.LOST
         self._session = 0
+        self._password = b""
         self._listeners: list[Callable[[State], None]] = []
         self._kazoo: Any = None
         self._closed = False
@@ -105,7 +106,7 @@ class ZooKeeperClient:
     @property
     def credentials(self) -> tuple[int, bytes]:
         """Return id and password of the session: who has them can take it over, or end it."""
-        return self._session, self._kazoo.client_id[1] if self._session else b""
+        return self._session, self._password
 
     def on_state(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Have `callback` called on the loop at each change; returns what ends that."""
@@ -158,7 +159,7 @@ class ZooKeeperClient:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_TIME):
                 await asyncio.shield(stopping)
-        self._enter(State.LOST, 0)
+        self._enter(State.LOST, 0, b"")
         for request in list(self._requests):
             request.finish(None, RegistryClosed())
         self._requests.clear()
@@ -300,8 +301,8 @@ class ZooKeeperClient:
         self._post(partial(self._answered, request, result.value, result.exception))
 
     def _hear_state(self, state: Any) -> None:
-        identity = self._kazoo.client_id
-        self._post(partial(self._enter, _STATES[state], identity[0] if identity else 0))
+        session, password = self._kazoo.client_id or (0, b"")
+        self._post(partial(self._enter, _STATES[state], session, password))
 
     def _post(self, call: Callable[[], object]) -> None:
         """Have something called on the loop, in order; one wake-up for all that come before it runs."""
@@ -329,9 +330,9 @@ class ZooKeeperClient:
         self._requests.pop(request, None)
         request.finish(value, error)
 
-    def _enter(self, state: State, session: int) -> None:
+    def _enter(self, state: State, session: int, password: bytes) -> None:
         if state is State.CONNECTED:
-            self._session = session
+            self._session, self._password = session, password
             self._connected.set()
         elif not self._closed:
             self._connected.clear()

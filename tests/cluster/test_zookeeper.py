@@ -1,0 +1,190 @@
+"""What only a real ZooKeeper can show: time-outs, restarts, threads, sockets."""
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from metaq.cluster.operations import Node, RegistryClosed, State, Unreachable
+from metaq.cluster.registry import BrokerRegistration
+from metaq.cluster.watching import watch_node
+from metaq.cluster.zk import ZooKeeperClient
+from metaq.config.model import BrokerConfig
+from metaq.errors import ConfigError
+from metaq.model import BrokerAddress
+from metaq.testing import ZooKeeper
+from tests.cluster.conftest import DEADLINE, until, until_async
+from tests.conftest import require
+
+
+@pytest.fixture(scope="module")
+def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
+    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
+    with ZooKeeper(tmp_path_factory.mktemp("spare")) as server:
+        yield server
+
+
+@pytest.fixture
+def own(spare: ZooKeeper) -> ZooKeeper:
+    """A ZooKeeper that tests may stop and restart; it runs when a test begins."""
+    if not spare.running:
+        spare.start()
+    return spare
+
+
+async def connected(server: ZooKeeper, *, patience: float | None = None) -> ZooKeeperClient:
+    client = ZooKeeperClient(server.address, session_timeout=5.0, patience=patience)
+    await client.connect(DEADLINE)
+    return client
+
+
+def kazoo_threads() -> int:
+    return sum("asyncio" not in each.name and each is not threading.main_thread() for each in threading.enumerate())
+
+
+async def test_nobody_at_the_address_is_an_error_that_names_it_and_leaves_no_thread() -> None:
+    before = kazoo_threads()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        client = ZooKeeperClient(address)
+        with pytest.raises(Unreachable, match=rf"{address} within 0\.2 s"):
+            await client.connect(0.2)
+    await until(lambda: kazoo_threads() == before)
+    with pytest.raises(RegistryClosed):
+        await client.get("/")
+
+
+async def test_a_host_list_that_is_none_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"zk\.zkConnect=localhost:port"):
+        await ZooKeeperClient("localhost:port").connect(1.0)
+
+
+async def test_an_operation_before_connecting_is_an_error() -> None:
+    with pytest.raises(RegistryClosed):
+        await ZooKeeperClient("127.0.0.1:1").get("/")
+
+
+async def test_closing_ends_the_threads_and_the_log_stays_quiet(
+    zookeeper: ZooKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = kazoo_threads()
+    client = await connected(zookeeper)
+    assert kazoo_threads() > before
+    await client.close()
+    assert kazoo_threads() == before
+    assert {record.name for record in caplog.records if record.name != "asyncio"} == {"metaq.cluster.zk"}
+    assert len(caplog.records) <= 3
+
+
+async def test_a_chroot_is_created_and_hides_the_rest(zookeeper: ZooKeeper) -> None:
+    inside = ZooKeeperClient(f"{zookeeper.address}/made-by-connect")
+    await inside.connect(DEADLINE)
+    outside = await connected(zookeeper)
+    await inside.create("/meta/x", b"1")
+    assert await outside.get("/made-by-connect") == Node(None, 0)
+    assert await outside.get("/made-by-connect/meta/x") == Node(b"1", 0)
+    watch = watch_node(inside, "/meta/x")
+    assert await watch.value() == Node(b"1", 0)
+    await outside.set("/made-by-connect/meta/x", b"2")
+
+    async def is_seen() -> bool:
+        return await watch.value() == Node(b"2", 0)
+
+    await until_async(is_seen)
+    await watch.close()
+    await inside.close()
+    await outside.close()
+
+
+async def test_without_connection_operations_wait_or_lose_patience_and_close_is_quick(own: ZooKeeper) -> None:
+    patient, hasty = await connected(own), await connected(own, patience=0.1)
+    states: list[State] = []
+    patient.on_state(states.append)
+    await asyncio.to_thread(own.stop)
+    await until(lambda: patient.state is hasty.state is State.SUSPENDED)
+    with pytest.raises(Unreachable, match=own.address):
+        await hasty.get("/")
+    waiting = asyncio.create_task(patient.create("/later", b"1", ephemeral=True))
+    # far more than kazoo's pair of sockets would hold while nobody empties it
+    abandoned = [asyncio.create_task(patient.exists(f"/{n}")) for n in range(2000)]
+    async with asyncio.timeout(1.0):
+        await hasty.close()
+    for task in abandoned:
+        task.cancel()
+    await asyncio.to_thread(own.start)
+    async with asyncio.timeout(DEADLINE):
+        await waiting
+    assert await patient.get("/later") == Node(b"1", patient.session)
+    assert states == [State.SUSPENDED, State.CONNECTED]
+    await patient.close()
+
+
+async def test_requests_under_way_when_the_server_dies_are_repeated(own: ZooKeeper) -> None:
+    client = await connected(own)
+    await client.create("/t")
+    tasks = [asyncio.create_task(client.set("/t", b"%d" % n)) for n in range(500)]
+    tasks += [asyncio.create_task(client.ensure(f"/t/{n}")) for n in range(100)]
+    await asyncio.to_thread(own.restart)
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*tasks)
+    assert len(await client.children("/t") or ()) == 100
+    await client.close()
+
+
+async def test_whoever_waits_when_it_is_closed_gets_an_error(own: ZooKeeper) -> None:
+    client = await connected(own)
+    await asyncio.to_thread(own.stop)
+    await until(lambda: client.state is State.SUSPENDED)
+    tasks = [asyncio.create_task(client.get(f"/{n}")) for n in range(200)]
+    await asyncio.sleep(0)
+    await client.close()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(each) for each in results} == {RegistryClosed}
+
+
+async def test_a_broker_is_still_registered_after_a_restart_and_again_after_a_lost_session(own: ZooKeeper) -> None:
+    ours, theirs = await connected(own), await connected(own)
+    broker = BrokerRegistration(ours, BrokerConfig(broker_id=3), BrokerAddress("10.0.0.5", 8123))
+    await broker.register(["t"])
+    session = ours.session
+    await asyncio.to_thread(own.restart)
+    await broker.add_topic("u")
+    assert ours.session == session
+    assert await theirs.get("/meta/brokers/topics-sub/u/3-m") == Node(b'{"numParts":1,"broker":"3-m"}', session)
+    await asyncio.to_thread(own.restart)
+    own.expire(*ours.credentials)
+
+    async def is_back() -> bool:
+        return ours.session not in (0, session) and await theirs.exists("/meta/brokers/topics-sub/u/3-m")
+
+    await until_async(is_back)
+    assert await theirs.get("/meta/brokers/ids/3/master") == Node(b"meta://10.0.0.5:8123", ours.session)
+    assert await theirs.children("/meta/brokers/topics") == ["t", "u"]
+    await broker.withdraw()
+    await ours.close()
+    await theirs.close()
+
+
+async def test_withdrawing_without_zookeeper_gives_up(own: ZooKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metaq.cluster.registry._WITHDRAW_TIME", 0.1)
+    client = await connected(own)
+    broker = BrokerRegistration(client, BrokerConfig(broker_id=3), BrokerAddress("10.0.0.5", 8123))
+    await broker.register(["t"])
+    await asyncio.to_thread(own.stop)
+    await until(lambda: client.state is State.SUSPENDED)
+    async with asyncio.timeout(5.0):
+        await broker.withdraw()
+        await client.close()
+
+
+async def test_the_runner_says_why_it_does_not_start(tmp_path: Path) -> None:
+    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="did not start"):
+        ZooKeeper(tmp_path).start()
