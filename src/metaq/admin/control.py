@@ -52,6 +52,7 @@ class ControlServer:
         self._operations = operations
         self._clients: dict[asyncio.Task[None], bool] = {}  # → a request is being carried out
         self._server: asyncio.Server | None = None
+        self._closing = False
         self._held = ExitStack()
 
     async def open(self) -> None:
@@ -63,6 +64,7 @@ class ControlServer:
 
     async def close(self) -> None:
         """Let the replies under way leave, for at most five seconds; then hang up and remove the socket."""
+        self._closing = True
         if self._server is not None:
             self._server.close()
         busy = [task for task, working in self._clients.items() if working]
@@ -90,7 +92,7 @@ class ControlServer:
     async def _converse(
         self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        while True:
+        while not self._closing:
             try:
                 line = await reader.readuntil(b"\n")
             except asyncio.IncompleteReadError:

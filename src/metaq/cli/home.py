@@ -19,7 +19,7 @@ from typing import Final
 
 from metaq.errors import ConfigError, MetaqError
 
-_TRIES: Final = 50
+_TRIES: Final = 10
 _BETWEEN: Final = 0.02  # seconds; somebody who only looks holds the lock for an instant
 _JAVA: Final = b"metamorphosis"
 
@@ -93,7 +93,7 @@ def running(home: Home) -> int | None:
 
 @contextmanager
 def claim(home: Home) -> Iterator[None]:
-    """Be the broker of a home: lock its pid file, write our number, remove the file at the end. Blocks for 1 s at most.
+    """Be the broker of a home: lock its pid file, write our number, remove the file at the end. Takes 0.2 s at most.
 
     Raises AlreadyRunning.
     """

@@ -42,7 +42,7 @@ def server() -> None:
 def not_yet(name: str) -> click.Command:
     """Return a command that takes anything and fails: its original exists, ours does not yet."""
 
-    @click.command(name, hidden=True, context_settings={"ignore_unknown_options": True})
+    @click.command(name, hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
     @click.argument("rest", nargs=-1, type=click.UNPROCESSED)
     def command(rest: tuple[str, ...]) -> None:
         """Say that this is to come."""

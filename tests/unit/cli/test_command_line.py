@@ -1,0 +1,135 @@
+"""What the command line takes, what it refuses, and how it ends."""
+
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from metaq._version import __version__
+from metaq.cli import main as cli
+from metaq.cli.main import Root, run
+from metaq.cli.server import Server
+
+ZK_HINT = "set zk.zkEnable=false to run without ZooKeeper"
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "text"),
+    [
+        ("bogus", 2, "metaq: No such command 'bogus'"),
+        ("server bogus", 2, "metaq: No such command 'bogus'"),
+        ("server run", 2, "metaq: Missing option '-f'"),
+        ("server run -f x -l", 2, "metaq: the embedded registry (-l) is not in this release"),
+        ("server run -f x -Fsamsa=x.properties", 2, "metaq: plug-in samsa is not in this release"),
+        ("server run -f x -F metaslave=x.properties", 2, "metaq: plug-in metaslave is not in this release"),
+        ("server run -f x -F gregor", 2, "metaq: -F gregor needs a file: -F gregor=FILE"),
+        ("server run -f x -Fkafka=x", 2, "metaq: unknown plug-in 'kafka'; there are metaslave, samsa, gregor"),
+        ("server run -f /nowhere/server.ini", 1, "metaq: /nowhere/server.ini: cannot be read: No such file"),
+        ("server start local", 1, f"metaq: the embedded registry is not in this release; {ZK_HINT}"),
+        ("server start slave", 1, "metaq: replication is not in this release: a broker cannot start as slave yet"),
+        ("server start sideways", 2, "'sideways' is not one of"),
+        ("server slave-status -host x", 1, "metaq: `server slave-status` is not in this release"),
+        ("server query", 1, "metaq: `server query` is not in this release"),
+        ("server status --home /nowhere", 1, "metaq: /nowhere is no home"),
+        ("server close-partitions -topic t -start 0", 2, "metaq: Missing option '--end'"),
+        ("server close-partitions -topic t -start x -end 1", 2, "'x' is not a valid integer"),
+        ("consume t", 2, "metaq: which cluster? Name it with --url or METAQ_URL"),
+        ("consume t --url http://x", 1, "metaq: cannot connect to 'http://x': unknown kind 'http'"),
+        ("consume t --url metaq://x --from 7", 2, "metaq: --from OFFSET needs --partition"),
+        ("consume t --url metaq://x --from now", 2, "'now' is not earliest, latest or an offset"),
+        ("consume t --url metaq://x --group g", 2, "metaq: No such option '--group'"),
+        ("consume t --url metaq://x --count 0", 2, "metaq: Invalid value for '--count'"),
+        ("produce t --url metaq://x --file /nowhere", 1, "metaq: /nowhere: No such file or directory"),
+        ("doctor /nowhere", 1, "metaq: /nowhere: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_a_status(
+    line: str, status: int, text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("METAQ_URL", raising=False)
+    monkeypatch.delenv("METAQ_HOME", raising=False)
+    assert run(line.split()) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert text in err
+
+
+def test_the_versions_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert run(["server", "version"]) == 0
+    assert run(["server", "version", "--json"]) == 0
+    line = f"metaq {__version__} (MetaQ 1.4.6.2)\n"
+    assert capsys.readouterr().out == line + line + f'{{"version": "{__version__}", "reference": "1.4.6.2"}}\n'
+
+
+def commands(group: click.Group) -> list[tuple[str, click.Command]]:
+    found = [
+        (name, group.get_command(click.Context(group), name)) for name in group.list_commands(click.Context(group))
+    ]
+    return [(name, command) for name, command in found if command is not None]
+
+
+def test_every_command_that_help_lists_can_be_asked_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [[name] for name, _ in commands(Root("metaq"))] + [["server", n] for n, _ in commands(Server("server"))]
+    for each in words:
+        assert run([*each, "--help"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith(f"Usage: metaq {' '.join(each)} ")
+        assert err == ""
+
+
+def test_every_command_prints_json_on_demand_except_those_that_run_or_explain() -> None:
+    without = {
+        name
+        for name, command in [*commands(Root("metaq")), *commands(Server("server"))]
+        if "as_json" not in [parameter.name for parameter in command.params]
+    }
+    assert without == {"server", "run", "help"}
+
+
+def test_help_of_the_server_lists_its_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["server", "help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in Server.sources)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (KeyboardInterrupt(), 130, ""),
+        (OSError(28, "No space left on device", "/data"), 1, "metaq: /data: No space left on device\n"),
+        (RuntimeError("two\nlines"), 1, "metaq: unexpected RuntimeError: two lines (METAQ_DEBUG=1 shows where)\n"),
+    ],
+)
+def test_whatever_happens_there_is_no_traceback(
+    error: BaseException,
+    status: int,
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.metaq, "invoke", fail)
+    monkeypatch.delenv("METAQ_DEBUG", raising=False)
+    assert run(["server", "version"]) == status
+    assert capsys.readouterr().err.lstrip("\n") == text
+
+
+def test_the_place_of_a_bug_is_shown_on_demand(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.metaq, "invoke", lambda _: 1 // 0)
+    monkeypatch.setenv("METAQ_DEBUG", "1")
+    assert run(["server", "version"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["metaq", "server", "status", "--home", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
