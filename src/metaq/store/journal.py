@@ -87,13 +87,13 @@ class Journal:
         self._size = self._half = 0
         self._pwrite = files.pwrite
         self._slow_until = 0.0
-        self._syncing = False
+        self.failed: Callable[[BaseException], None] = _raise  # a sync behind the scenes met an error
+        self._syncing = self._sync_again = False
         self.busy = False
         self.sequence = 0
         self.durable = 0
         self.highest_id = 0  # the broker raises it as it gives out message ids
         self.older_bytes = 0  # of earlier generations, waiting for the first checkpoint
-        self.sync_begins: Callable[[], None] = lambda: None  # all that was written so far will be synced
 
     def open(self, random: Random, last_sequence: int, free: list[str], number: int) -> None:
         """Begin this generation with a new file, durable when this returns. Blocks.
@@ -141,8 +141,6 @@ class Journal:
     def _write_there(self, payload: bytes, sync: bool, fits: bool, done: Done) -> None:
         """Write in the thread: what syncs or goes on in another file."""
         self.busy = True
-        if sync:
-            self.sync_begins()
         sequence, durable = self.sequence, self.durable
 
         def work() -> None:
@@ -183,18 +181,23 @@ class Journal:
         self._position += len(frame)
 
     def sync_soon(self) -> None:
-        """Sync what was written so far, behind the scenes. While one runs, a second does nothing."""
-        if self._syncing or self.durable >= self.sequence:
+        """Sync what was written so far, behind the scenes. While one sync runs, the next one waits for it."""
+        if self._syncing:
+            self._sync_again = True
             return
-        self._syncing = True
-        self.sync_begins()
+        if self.durable >= self.sequence:
+            return
+        self._syncing, self._sync_again = True, False
         sequence, fd = self.sequence - self.busy, self._fd
 
         def finish(_: None, error: BaseException | None) -> None:
             self._syncing = False
             if error is not None:
-                raise error
+                self.failed(error)
+                return
             self.durable = max(self.durable, sequence)
+            if self._sync_again:
+                self.sync_soon()
 
         self._worker.submit(lambda: self._files.fdatasync(fd), finish)
 
@@ -285,6 +288,10 @@ class Journal:
         if self._spare is not None:
             self._files.close(self._spare[1])
         self._used.clear()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _raise_error(_: None, error: BaseException | None) -> None:

@@ -24,9 +24,9 @@ class PartitionLog:
     """The state of one partition. `id` is the journal's name for it, new for each incarnation of the topic."""
 
     __slots__ = (
-        "announced", "bases", "config", "cuts", "directory", "durable", "end", "epochs", "held", "held_gates", "holes", "id", "key", "limit",
-        "listed", "messages", "moved", "pending", "roll_at", "root", "sync", "tail_runs", "tail_starts", "threshold",
-        "unsynced", "visible", "watchers",
+        "announced", "bases", "config", "cuts", "directory", "durable", "end", "epochs", "held", "held_gates", "holes",
+        "id", "key", "limit", "listed", "messages", "moved", "pending", "roll_at", "root", "sync", "sync_at",
+        "tail_runs", "tail_starts", "threshold", "visible", "watchers",
     )  # fmt: skip
 
     def __init__(self, id: int, key: TopicPartition, directory: str, root: str, config: TopicConfig) -> None:
@@ -35,8 +35,7 @@ class PartitionLog:
         self.directory = directory
         self.root = root
         self.config = config
-        self.threshold = config.unflush_threshold
-        self.sync = self.threshold <= 0
+        self.messages = 0  # appended since the start
         self.bases = [0]
         self.end = self.visible = self.moved = 0
         self.limit = 0  # bytes of a segment
@@ -51,8 +50,7 @@ class PartitionLog:
         self.durable = 0  # the end that the last checkpoint covers
         self.holes: dict[int, int] = {}  # base → end of the segments behind which bytes are missing
         self.listed = False  # the mover knows that there is a tail
-        self.unsynced = 0
-        self.messages = 0
+        self.set_threshold(config.unflush_threshold)
         self.epochs: list[tuple[int, int]] = []
         self.watchers: list[Callable[[], None]] = []
 
@@ -86,8 +84,13 @@ class PartitionLog:
     def configure(self, config: TopicConfig) -> None:
         """Take the settings of a reloaded file."""
         self.config = config
-        self.threshold = config.unflush_threshold
-        self.sync = self.threshold <= 0
+        self.set_threshold(config.unflush_threshold)
+
+    def set_threshold(self, threshold: int) -> None:
+        """Set how many messages may be acknowledged before they are synced: none, or so many."""
+        self.threshold = threshold
+        self.sync = threshold <= 0
+        self.sync_at = -1 if self.sync else self.messages + threshold
 
     def segment_of(self, offset: int) -> tuple[int, int]:
         """Return (base, end) of the segment that holds a readable offset; the active one ends at `visible`.

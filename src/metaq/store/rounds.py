@@ -37,7 +37,7 @@ class LargeRun(NamedTuple):
 class Sent(NamedTuple):
     """The round that is on its way: its runs, what happens in memory afterwards, who is told, bytes."""
 
-    runs: list[tuple[PartitionLog, int, bytes]]
+    runs: list[tuple[PartitionLog, int, int, bytes]]
     after: list[Callable[[], None]]
     gates: list[Gate]
     size: int
@@ -90,7 +90,7 @@ class Rounds:
         self._dirty: list[PartitionLog] = []
         self._gates: list[Gate] = []
         self._parts: list[bytes] = []  # entries of the round being gathered that are packed already
-        self._runs: list[tuple[PartitionLog, int, bytes]] = []  # their runs, for when they are written
+        self._runs: list[tuple[PartitionLog, int, int, bytes]] = []  # their runs, for when they are written
         self._after: list[Callable[[], None]] = []  # what happens in memory once the round is written
         self._must_sync = False
         self._touched: set[PartitionLog] = set()
@@ -101,7 +101,6 @@ class Rounds:
         self._turn_open = False
         self._lone = 0  # so many batches may go without looking whether others come in the same turn: none did
         self._sent = Sent([], [], [], 0)
-        self._counted: list[PartitionLog] = []
         self._sync_wanted = False
         self.sync_due = False  # `sync_later` was called; whoever syncs sets it back
         self.sync_now: Callable[[], None] = lambda: None  # a topic's threshold is passed
@@ -201,27 +200,30 @@ class Rounds:
         add_part, add_run = self._parts.append, self._runs.append
         for log in logs:
             pending = log.pending
-            if log.held or not pending:
+            if not pending or log.held:
                 continue
+            if not log.announced:
+                self._announce(log)
             count = len(pending)
             data = pending[0] if count == 1 else b"".join(pending)
             pending.clear()
-            if not log.announced:
-                self._announce(log)
-            if log.sync:
-                self._must_sync = True
-            else:
-                if not log.unsynced:
-                    self._counted.append(log)
-                log.unsynced += count
-                if log.unsynced > log.threshold:
-                    self._sync_wanted = True
+            messages = log.messages = log.messages + count
+            if messages > log.sync_at:
+                self._want_sync(log, messages)
+            end = log.end
             size = len(data)
-            offset = log.end - size
-            log.messages += count
+            offset = end - size
             add_part(pack_run_head(_RUN, log.id, log.bases[-1], offset, size))
             add_part(data)
-            add_run((log, offset, data))
+            add_run((log, offset, end, data))
+
+    def _want_sync(self, log: PartitionLog, messages: int) -> None:
+        """The log syncs before it acknowledges, or has more messages than its threshold since it last wanted a sync."""
+        if log.sync:
+            self._must_sync = True
+        else:
+            self._sync_wanted = True
+            log.sync_at = messages + log.threshold
 
     def _close(self) -> None:
         """Hand the round that gathered to the journal."""
@@ -257,25 +259,19 @@ class Rounds:
             self.sync_due = True
             self.sync_later()
 
-    def counted(self) -> None:
-        """A sync begins that covers all that was counted so far."""
-        for log in self._counted:
-            log.unsynced = 0
-        self._counted.clear()
-
     def _finish(self, error: OSError | None) -> None:
         """The round is written: show it to readers, then acknowledge."""
         runs, after, gates, size = self._sent
         self.waiting_bytes -= size
         if error is not None:
-            self._fail(error, [log for log, _, _ in runs], gates)
+            self._fail(error, [log for log, _, _, _ in runs], gates)
             return
         grown = 0
-        for log, offset, data in runs:
+        for log, offset, end, data in runs:
             log.tail_starts.append(offset)  # extend_tail, without the call
             log.tail_runs.append(data)
-            grown += (length := len(data))
-            log.visible = offset + length
+            log.visible = end
+            grown += end - offset
             if not log.listed:
                 log.listed = True
                 self._writer.tails.append(log)
@@ -363,6 +359,12 @@ class Rounds:
         self._gates.extend(gates)
         if log.pending:
             self._dirty.append(log)
+
+    def fail(self, error: BaseException) -> None:
+        """End it: what was written may not be on disk, and nobody can tell."""
+        if self._failed is None:
+            self._failed = StoreError(f"cannot sync the journal: {error}")
+            self._fatal(self._failed)
 
     def _fail(self, error: OSError, logs: list[PartitionLog], gates: list[Gate]) -> None:
         """A round could not be written. No room for a next journal file: all that waits is refused. Else: the end."""

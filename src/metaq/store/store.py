@@ -70,7 +70,7 @@ class MessageStore:
         self.rounds.crowded = self.mover.crowded = self._crowded
         self.rounds.sync_now = self.sync_now
         self.rounds.sync_later = self._sync_later
-        self.journal.sync_begins = self.rounds.counted
+        self.journal.failed = self.rounds.fail
         self.reader = Reader(world.files, self._read_worker, config.open_files or 1024)
         self.producers = opened.producers
         self.next_log_id = opened.next_log_id
