@@ -24,7 +24,7 @@ hostName=127.0.0.1
 serverPort={port}
 numPartitions={setting.partitions}
 dataPath={folder}/data
-dataLogPath={folder}/data
+dataLogPath={folder}/log
 unflushThreshold={setting.flush_threshold}
 unflushInterval=10000
 maxSegmentSize=1073741824
@@ -65,7 +65,11 @@ async def running(name: str, folder: Path, setting: Setting, zk: str) -> AsyncIt
 
     Raises BrokerFailed.
     """
-    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for part in (
+        "data",
+        "log",
+    ):  # apart: a folder `transactions` in dataPath makes 1.4.6.2 skip partitions when it starts
+        (folder / part).mkdir(parents=True, exist_ok=True)
     port = jvm.free_port()
     ini = folder / "server.ini"
     text = INI.format(port=port, setting=setting, folder=folder, zk=zk)

@@ -1,6 +1,7 @@
 """From samples to tables in Markdown, with medians, spread, ratios and misses."""
 
 from collections.abc import Iterable, Iterator
+from math import floor
 from statistics import median
 from typing import Final
 
@@ -82,7 +83,8 @@ def judged(ratio: float | None, target: float) -> str:
     """Return a ratio beside what it has to be; a miss stands out."""
     if ratio is None:
         return "–"
-    return f"{ratio:.2f}" if ratio >= target else f"**{ratio:.2f}, misses {target}**"
+    shown = f"{floor(ratio * 100) / 100:.2f}"  # rounded down: 0.749 does not look like 0.75
+    return shown if ratio >= target else f"**{shown}, misses {target}**"
 
 
 def put_rows(samples: Samples) -> Iterator[str]:

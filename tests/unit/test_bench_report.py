@@ -1,0 +1,84 @@
+"""The tables of the benchmark: medians, ratios within a round, and misses that cannot be overlooked."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.cases import JAVA, LOADS, OURS, PROTOTYPE, SETTINGS
+from bench.samples import Sample, Samples
+
+CASE = report.put_case(SETTINGS[0], LOADS[0])  # 50 x 1, which has to reach 0.75 of the prototype
+
+
+def measured(case: str, **rates: list[float | None]) -> Samples:
+    """Return samples of one case, one value a round for each broker; None is a failure."""
+    samples = Samples({"Machine": "a desk"})
+    for broker, values in rates.items():
+        for round_, value in enumerate(values):
+            samples.add(Sample(case, broker, round_, value, "messages/s", "" if value else "it does not serve"))
+    return samples
+
+
+def row(samples: Samples) -> str:
+    (line,) = [line for line in report.text(samples).splitlines() if line.startswith("| unsynced/16/50x1 ")]
+    return line
+
+
+def test_a_row_has_medians_spread_and_ratios() -> None:
+    samples = measured(CASE, prototype=[1000.0, 3000.0, 2000.0], metaq=[900.0, 2700.0, 1800.0], java=[600.0] * 3)
+    expected = "2,000 (1,000–3,000) | 1,800 (900–2,700) | 600 (600–600) | 0.90 | 3.00 |"
+    assert row(samples) == f"| unsynced/16/50x1 | {expected}"
+
+
+def test_a_ratio_compares_what_ran_in_the_same_round() -> None:
+    samples = measured(CASE, prototype=[1000.0, 100.0, 10.0], metaq=[500.0, 50.0, 500.0])
+    assert samples.ratio(CASE, OURS, PROTOTYPE) == 0.5
+
+
+def test_a_round_in_which_one_failed_has_no_ratio() -> None:
+    samples = measured(CASE, prototype=[1000.0, 100.0], metaq=[None, 50.0])
+    assert samples.ratio(CASE, OURS, PROTOTYPE) == 0.5
+    assert samples.ratio(CASE, OURS, JAVA) is None
+
+
+@pytest.mark.parametrize(("ours", "shown"), [(749.0, "| **0.74, misses 0.75** |"), (750.0, "| 0.75 |")])
+def test_a_miss_stands_out(ours: float, shown: str) -> None:
+    assert shown in row(measured(CASE, prototype=[1000.0], metaq=[ours], java=[1.0]))
+
+
+def test_a_broker_slower_than_java_stands_out() -> None:
+    assert row(measured(CASE, prototype=[100.0], metaq=[90.0], java=[100.0])).endswith(
+        "| 0.90 | **0.90, misses 1.0** |"
+    )
+
+
+def test_a_cell_without_value_says_why() -> None:
+    assert "| failed: it does not serve |" in row(measured(CASE, prototype=[100.0], metaq=[90.0], java=[None]))
+
+
+@pytest.mark.parametrize(("ours", "missed"), [(650.0, True), (710.0, False)])
+def test_reading_is_measured_by_the_bare_loop(ours: float, missed: bool) -> None:
+    samples = Samples({})
+    samples.add(Sample(report.READ_CASE, report.BARE, 0, 1000.0, "MB/s"))
+    samples.add(Sample(report.READ_CASE, OURS, 0, ours, "MB/s"))
+    assert ("misses 0.7" in report.text(samples)) is missed
+
+
+def test_reading_a_gigabyte_a_second_is_enough() -> None:
+    samples = Samples({})
+    samples.add(Sample(report.READ_CASE, report.BARE, 0, 9000.0, "MB/s"))
+    samples.add(Sample(report.READ_CASE, OURS, 0, 1001.0, "MB/s"))
+    assert "misses" not in report.text(samples)
+
+
+@pytest.mark.parametrize(("seconds", "missed"), [(2.9, False), (3.1, True)])
+def test_a_slow_start_stands_out(seconds: float, missed: bool) -> None:
+    samples = measured("start/after SIGKILL", metaq=[seconds])
+    assert ("misses 3" in report.text(samples)) is missed
+
+
+def test_samples_survive_writing_and_reading(tmp_path: Path) -> None:
+    samples = measured(CASE, prototype=[1.0, None])
+    samples.write(tmp_path / "bench" / "samples.json")
+    assert Samples.read(tmp_path / "bench" / "samples.json") == samples
