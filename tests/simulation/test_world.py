@@ -7,7 +7,7 @@ import pytest
 from metaq import ports
 from tests.simulation.disk import PowerLoss
 from tests.simulation.loop import Deadlock
-from tests.simulation.world import START, World
+from tests.simulation.world import GRACE, START, World
 
 
 class Store(asyncio.Protocol):
@@ -119,6 +119,28 @@ def test_tasks_left_behind_go_on_and_are_cancelled_after_an_error() -> None:
         with pytest.raises(KeyError):
             world.run(fail())
         assert tasks[0].cancelled()
+
+
+def test_a_task_that_will_not_end_holds_up_nobody() -> None:
+    async def poll_for_ever() -> None:
+        while True:
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                refused.append(world.loop.time())
+
+    async def fail() -> None:
+        tasks.append(world.loop.create_task(poll_for_ever()))
+        await asyncio.sleep(1)
+        raise KeyError("x")
+
+    refused: list[float] = []
+    tasks: list[asyncio.Task[None]] = []
+    with World(0) as world:
+        with pytest.raises(KeyError):
+            world.run(fail())
+        assert len(refused) == 1
+        assert world.loop.time() < refused[0] + 2 * GRACE
 
 
 def test_a_run_that_cannot_end_is_a_deadlock_and_one_that_takes_too_long_a_timeout() -> None:

@@ -26,6 +26,7 @@ from .threads import SimThreads
 T = TypeVar("T")
 
 START: Final = 1_700_000_000.0  # seconds since 1970 on every wall clock when a world begins
+GRACE: Final = 1.0  # virtual seconds that cancelled tasks have to end in
 
 
 class SimClock:
@@ -174,13 +175,13 @@ class World:
             self._wake.set_result(None)
 
     def _cancel_all(self) -> None:
-        """Cancel all tasks, in the order they were made, and see them end; give up after a virtual minute."""
+        """Cancel all tasks, in the order they were made, and see them end, or not: those of a dead process may wait."""
         self.loop.stop_at(inf)
         tasks = sorted(asyncio.all_tasks(self.loop), key=lambda task: (len(task.get_name()), task.get_name()))
         for task in tasks:
             task.cancel()
         if tasks:
-            self.loop.run_until_complete(asyncio.wait(tasks, timeout=60.0))
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=GRACE))
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # seen
