@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_URL = "metaq.url"
+CONNECT_TIMEOUT: Final = 10.0  # seconds until somebody of a cluster must have answered
+
+_URL: Final = "metaq.url"
 
 
 class Commands(click.Group):

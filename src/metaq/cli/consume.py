@@ -11,7 +11,7 @@ from typing import Final, Literal
 import click
 
 from metaq.aio import Message, MessageQueue, connect
-from metaq.cli.commands import chosen_url, json_option, url_option
+from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
 from metaq.cli.output import Meter, emit, note
 from metaq.cli.produce import place
 from metaq.errors import ClientError, MetaqError
@@ -86,7 +86,7 @@ def consume(
 async def print_messages(url: str, job: Job) -> None:
     """Print messages until the job says that it is enough. Raises what a reader raises."""
     began = time.monotonic()
-    async with connect(url) as mq:
+    async with connect(url, connect_timeout=CONNECT_TIMEOUT) as mq:
         with Meter(f"from {job.topic}", None, shown=not sys.stdout.isatty()) as meter:
             gathering = Gathering(mq, job)
             try:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import click
 
 from metaq.aio import Producer, Sent, connect
-from metaq.cli.commands import chosen_url, json_option, url_option
+from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
 from metaq.cli.lines import read_lines
 from metaq.cli.output import Failure, Meter, emit, note
 from metaq.errors import ClientError, MetaqError
@@ -81,7 +81,7 @@ async def send(url: str, job: Job, descriptor: int) -> None:
     """Send all lines of a descriptor. Raises Failure that names the line, or what kept us from connecting."""
     began = time.monotonic()
     under_way: Queue = asyncio.Queue(_IN_FLIGHT)
-    async with connect(url) as mq:
+    async with connect(url, connect_timeout=CONNECT_TIMEOUT) as mq:
         producer = mq.producer(job.topic, in_flight=_IN_FLIGHT)
         with Meter(f"to {job.topic}", size_of(descriptor)) as meter:
             sending = asyncio.ensure_future(send_lines(producer, job, descriptor, under_way))
