@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
 
+from metaq.errors import StoreError
 from metaq.ports import Worker
 from metaq.store.entries import Extent
 from metaq.store.log import PartitionLog
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 _JOB_BYTES: Final = 8 << 20
 _JOB_LOGS: Final = 128
+_EAGER: Final = 4 << 20  # bytes of tails that may wait in any case
+_WORTH: Final = 4 << 10  # bytes of one partition that are worth a write
 
 
 async def call(worker: Worker, work: Callable[[], T]) -> T:
@@ -39,28 +42,39 @@ async def call(worker: Worker, work: Callable[[], T]) -> T:
 
 
 class Mover:
-    """Moves tails. `unmoved` is the number of tail bytes in memory; `wanted` is set when they are over half the bound."""
+    """Moves tails. `unmoved` is the number of tail bytes in memory; `wanted` is set when they should be moved.
+
+    That is at half the bound when many partitions share it, and much sooner when few do: their writes are large enough
+    then, and memory that is used again soon stays in the processor's cache.
+    """
 
     def __init__(self, worker: Worker, files: PartitionFiles, memory: int, wanted: asyncio.Event) -> None:
         self.worker = worker
         self.files = files
         self.memory = memory
         self.unmoved = 0
+        self._mark = _EAGER
         self._wanted = wanted
         self.tails: list[PartitionLog] = []
         self.crowded: Callable[[], None] = lambda: None  # tails take more than the bound
+        self.failed: Callable[[Exception], None] = lambda error: None  # files could not be cut or removed
 
     def tails_grew(self, size: int) -> None:
         """Hear of what a round added to tails."""
         self.unmoved += size
-        if self.unmoved * 2 > self.memory:
-            self._wanted.set()
+        if self.unmoved > self._mark:
+            self._mark = min(max(_EAGER, _WORTH * len(self.tails)), self.memory // 2)
+            if self.unmoved > self._mark:
+                self._wanted.set()
             if self.unmoved > self.memory:
                 self.crowded()
 
     async def relieve(self) -> None:
-        """Move the largest tails until a quarter of the bound is left. Raises OSError; what was not moved stays."""
-        while self.unmoved * 4 > self.memory and self.tails:
+        """Move the largest tails until half of what is worth waiting for is left.
+
+        Raises OSError; what was not moved stays.
+        """
+        while self.unmoved * 2 > self._mark and self.tails:
             largest = heapq.nlargest(_JOB_LOGS, self.tails, key=_tail_size)
             await self._move(largest)
 
@@ -120,17 +134,13 @@ class Mover:
 
     def cut(self, log: PartitionLog, to: int) -> None:
         """End a log at `to` in memory now and in its files soon; the journal has said so."""
-        bases, moved = list(log.bases), log.moved
+        bases = list(log.bases)
         self.unmoved -= log.cut_back(to)
-        if moved > to:
-            self.worker.submit(partial(self._cut_files, log.directory, bases, to), _raise_error)
+        self._submit(partial(self.files.cut, log.directory, bases, to))  # also what is on its way there
 
-    def _cut_files(self, directory: str, bases: list[int], to: int) -> None:
-        for base in bases[1:]:
-            if base > to:
-                self.files.remove(directory, base)
-        kept = max(base for base in bases if base <= to)
-        self.files.truncate(directory, kept, to - kept)
+    def trim(self, log: PartitionLog, base: int) -> None:
+        """Cut what a large run left behind the end of a log, in the segment `base`; nobody was told of it."""
+        self._submit(partial(self.files.cut, log.directory, sorted({*log.bases, base}), log.visible))
 
     def drop(self, log: PartitionLog) -> None:
         """Forget a log and remove its files soon; the journal has said so."""
@@ -138,7 +148,16 @@ class Mover:
         log.cuts += 1
         log.tail_runs.clear()
         log.tail_starts.clear()
-        self.worker.submit(partial(self.files.remove_folder, log.directory), _raise_error)
+        log.moved = log.visible
+        self._submit(partial(self.files.remove_folder, log.directory))
+
+    def _submit(self, work: Callable[[], None]) -> None:
+        self.worker.submit(work, self._watch)
+
+    def _watch(self, _: None, error: BaseException | None) -> None:
+        """Files that cannot be cut hold bytes that a later start would take for true, so this is the end."""
+        if error is not None:
+            self.failed(StoreError(f"cannot cut message files: {error}"))
 
 
 def tail_pieces(log: PartitionLog) -> list[Piece]:
@@ -159,8 +178,3 @@ def tail_pieces(log: PartitionLog) -> list[Piece]:
 
 def _tail_size(log: PartitionLog) -> int:
     return log.visible - log.moved
-
-
-def _raise_error(_: None, error: BaseException | None) -> None:
-    if error is not None:
-        raise error
