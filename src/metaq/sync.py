@@ -125,11 +125,14 @@ class MessageQueue:
         offset: Start = "earliest",
         *,
         max_size: int = 1 << 20,
+        timeout: float = 10.0,
         give_up_after: float | None = None,
     ) -> "Reader":
         """Return a reader of one partition."""
         core = self._thread.make(
-            lambda: self._core.reader(topic, partition, offset, max_size=max_size, give_up_after=give_up_after)
+            lambda: self._core.reader(
+                topic, partition, offset, max_size=max_size, timeout=timeout, give_up_after=give_up_after
+            )
         )
         return Reader(core, self._thread)
 
@@ -146,7 +149,7 @@ class MessageQueue:
         return self._thread.call(self._core.offsets(topic, partition))
 
     def brokers(self) -> Mapping[int, str]:
-        """Return the address of each broker that serves now, by its id."""
+        """Return the address of each master, by its id. Without ZooKeeper: of those that have ever answered."""
         return self._thread.call(self._core.brokers())
 
     def stats(self, broker: Broker | None = None, item: str = "") -> dict[str, str]:

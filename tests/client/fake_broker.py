@@ -6,10 +6,12 @@ Left alone it behaves: it stores puts in memory and answers get, offset, stats a
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Self, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 from metaq.model import BrokerAddress, TopicPartition
+from metaq.net.streams import Streams
+from metaq.ports import Network
 from metaq.protocol import encoder
 from metaq.protocol.commands import Command, Get, Offset, Put, Quit, Result, Stats, Value, Version
 from metaq.protocol.decoder import Decoder
@@ -18,16 +20,39 @@ from metaq.record import pack
 LATEST = (1 << 63) - 1
 
 
+@runtime_checkable
+class Wire(Protocol):
+    """The part of a transport a peer needs; uvloop's are no asyncio.Transport by inheritance."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class Socket(Protocol):
+    def getsockname(self) -> tuple[str, int]: ...
+
+
+@runtime_checkable
+class HasSockets(Protocol):
+    """A server that tells where it listens."""
+
+    @property
+    def sockets(self) -> Sequence[Socket]: ...
+
+
 class Peer(asyncio.Protocol):
     """One accepted connection."""
 
     def __init__(self, broker: "FakeBroker") -> None:
         self.broker = broker
         self.decoder = Decoder()
-        self.transport: asyncio.Transport
+        self.transport: Wire
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, Wire)
         self.transport = transport
         self.broker.peers.append(self)
         self.broker.accepted += 1
@@ -38,6 +63,7 @@ class Peer(asyncio.Protocol):
         self.broker.peers.remove(self)
 
     def data_received(self, data: bytes) -> None:
+        self.broker.reads += 1
         for command in self.decoder.feed(data):
             self.broker.received.append(command)
             self.broker.act(self, command)
@@ -53,7 +79,16 @@ Act: TypeAlias = Callable[[Peer, Command], None]
 class FakeBroker:
     """One broker with `partitions` of every topic; it keeps what it was sent in `received`, messages in `logs`."""
 
-    def __init__(self, broker_id: int = 0, *, partitions: int = 2, version: str = "1.4.6.2") -> None:
+    def __init__(
+        self,
+        broker_id: int = 0,
+        *,
+        partitions: int = 2,
+        version: str = "1.4.6.2",
+        network: Network | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.broker_id = broker_id
         self.partitions = partitions
         self.version = version
@@ -67,26 +102,30 @@ class FakeBroker:
         self.waiting: list[tuple[Peer, Command]] = []  # what `held` keeps
         self.peers: list[Peer] = []
         self.accepted = 0
-        self.port = 0
+        self.reads = 0  # pieces of data received
+        self.host = host
+        self.port = port
         self._ids = 0
         self._once: dict[type, list[Act]] = defaultdict(list)
         self._always: dict[type, Act] = {}
+        self._network = network
         self._server: asyncio.AbstractServer | None = None
 
     # running
 
     @property
     def address(self) -> BrokerAddress:
-        return BrokerAddress("127.0.0.1", self.port)
+        return BrokerAddress(self.host, self.port)
 
     @property
     def url(self) -> str:
-        return f"metaq://127.0.0.1:{self.port}"
+        return f"metaq://{self.host}:{self.port}"
 
     async def start(self) -> Self:
         """Listen, on the same port as before if there was one."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Peer(self), "127.0.0.1", self.port, reuse_address=True)
+        network = Streams() if self._network is None else self._network
+        self._server = await network.listen(lambda: Peer(self), self.host, self.port)
+        assert isinstance(self._server, HasSockets)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -173,6 +212,7 @@ class FakeBroker:
         lines: list[str] = []
         if command.item == "config":
             text = f"[system]\nbrokerId={self.broker_id}\nnumPartitions={self.partitions}\n"
+            text += "[topic=t]\n[zookeeper]\nzk.zkEnable=false\n"
             return encoder.result(200, text, command.opaque)
         if command.item == "":
             lines = [f"broker_id {self.broker_id}", f"slave {str(self.is_slave).lower()}"]
@@ -181,6 +221,13 @@ class FakeBroker:
                 first = self.bases[TopicPartition(topic, number)]
                 lines.append(f"{topic} part {number} min_offset {first} max_offset {first + len(log)}")
         return encoder.result(200, "\r\n".join(["STATS", *lines, "END", ""]), command.opaque)
+
+
+async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+    """Return once the condition holds; fail after `timeout` seconds."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 def behave(peer: Peer, command: Command) -> None:

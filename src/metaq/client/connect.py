@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metaq.client.direct import DirectDirectory
-from metaq.client.directory import Changes, Directory
+from metaq.client.directory import Changes
 from metaq.client.links import Links
 from metaq.client.queue import MessageQueue, QueueOptions
 from metaq.client.routes import Routes
 from metaq.client.url import FORMS, BrokersUrl, ZooKeeperUrl, parse_url
+from metaq.client.zookeeper import SessionFactory, ZooKeeperDirectory
+from metaq.cluster.zk import ZooKeeperClient
 from metaq.errors import ConfigError
 from metaq.net.link import DEFAULT_LINK, Link, LinkOptions
 from metaq.net.streams import Streams
@@ -23,6 +25,7 @@ class Outside:
 
     network: Network = field(default_factory=Streams)
     random: Random = field(default_factory=random.Random)
+    session: SessionFactory = ZooKeeperClient  # to ZooKeeper
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -60,10 +63,8 @@ def _assemble(target: ZooKeeperUrl | BrokersUrl, outside: Outside, link: LinkOpt
         changes.bump()
 
     links = Links(outside.network, outside.random, link, changed)
-    directory: Directory
-    if isinstance(target, BrokersUrl):
-        directory = DirectDirectory(links, target.addresses, changes, timeout)
-        known.append(directory)
-    else:
-        raise ConfigError("zk:// comes with the directory")
+    if isinstance(target, ZooKeeperUrl):
+        return Routes(ZooKeeperDirectory(target, outside.session, links, changes, timeout), links, changes)
+    directory = DirectDirectory(links, target.addresses, changes, timeout)
+    known.append(directory)
     return Routes(directory, links, changes)

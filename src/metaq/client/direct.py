@@ -9,6 +9,7 @@ from metaq.client import asking
 from metaq.client.directory import ANY_PARTITION, Changes
 from metaq.client.links import Links
 from metaq.config.broker import parse
+from metaq.config.model import BrokerConfig
 from metaq.errors import ClientError, ConfigError, NoBroker
 from metaq.model import BrokerAddress, BrokerPartition
 from metaq.net.link import Link
@@ -24,7 +25,10 @@ class Identity(NamedTuple):
 
 
 class DirectDirectory:
-    """Brokers at known addresses. Each is asked for its id on every new connection: brokers may change places."""
+    """Brokers at known addresses. Each is asked for its id on every new connection: brokers may change places.
+
+    One that is away is taken for what it was.
+    """
 
     def __init__(self, links: Links, addresses: Sequence[BrokerAddress], changes: Changes, timeout: float) -> None:
         self._links = links
@@ -32,10 +36,12 @@ class DirectDirectory:
         self._changes = changes
         self._timeout = timeout  # seconds one question may take
         self._known: dict[BrokerAddress, Identity] = {}
+        self._sure: set[BrokerAddress] = set()  # those asked on the present connection
+        self._configs: dict[BrokerAddress, BrokerConfig] = {}
 
     def forget(self, link: Link) -> None:
         """Ask again who it is: the link was lost or opened anew."""
-        self._known.pop(link.address, None)
+        self._sure.discard(link.address)
 
     async def open(self, timeout: float) -> None:
         """Begin to dial all brokers; return when one answers. Raises NoBroker with the reason for each if none does."""
@@ -54,9 +60,9 @@ class DirectDirectory:
         """Nothing to do: the links belong to another."""
 
     async def brokers(self) -> Mapping[int, BrokerAddress]:
-        """Return those that answer and are no slaves; of two with one id, the first."""
-        links = [self._links.to(address) for address in self._addresses if address not in self._known]
-        strangers = [link for link in links if link.is_open]
+        """Return those that have answered and are no slaves; of two with one id, the first."""
+        links = [self._links.to(address) for address in self._addresses]
+        strangers = [link for link in links if link.is_open and link.address not in self._sure]
         if strangers:
             await asyncio.gather(*map(self._identify, strangers))
         found: dict[int, BrokerAddress] = {}
@@ -74,12 +80,8 @@ class DirectDirectory:
         """Return the partitions the brokers are configured to have, as each one's server.ini says."""
         found = []
         for broker_id, address in (await self.brokers()).items():
-            text = await asking.stats(self._links.to(address), "config", self._timeout)
-            try:
-                config = parse(text, f"server.ini of {address}", env={"HOME": "/"}, is_dir=lambda _: True)
-            except ConfigError as exc:
-                raise NoBroker(f"{address}: cannot tell how many partitions {topic} has: {exc}") from exc
-            found += [BrokerPartition(broker_id, number) for number in range(config.topic(topic).num_partitions)]
+            count = (await self._config(self._links.to(address))).topic(topic).num_partitions
+            found += [BrokerPartition(broker_id, number) for number in range(count)]
         return sorted(found)
 
     async def readable(self, topic: str) -> Sequence[BrokerPartition]:
@@ -91,6 +93,18 @@ class DirectDirectory:
             found += [BrokerPartition(broker_id, p.partition) for p in positions if p.topic == topic]
         return sorted(found)
 
+    async def _config(self, link: Link) -> BrokerConfig:
+        """Return a broker's configuration, the last one known while it is away."""
+        if not link.is_open and link.address in self._configs:
+            return self._configs[link.address]
+        text = await asking.stats(link, "config", self._timeout)
+        try:
+            config = parse(text, "its server.ini", env={"HOME": "/"}, is_dir=lambda _: True)
+        except ConfigError as exc:
+            raise NoBroker(f"{link.address}: cannot tell how many partitions it has: {exc}") from exc
+        self._configs[link.address] = config
+        return config
+
     async def _identify(self, link: Link) -> None:
         try:
             values = asking.parse_stats((await asking.stats(link, "", self._timeout)).decode("utf-8", "replace"))
@@ -101,4 +115,5 @@ class DirectDirectory:
         if not (number.isascii() and number.isdigit()):
             log.warning("%s: says its broker id is %r", link.address, number[:40])
             return
+        self._sure.add(link.address)
         self._known[link.address] = Identity(int(number), values.get("slave") == "true")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 from metaq.client.background import LoopThread
 from metaq.client.partitioner import Place
 from metaq.client.producer import Producer as CoreProducer
-from metaq.errors import ClientError, LinkClosed
+from metaq.errors import LinkClosed, MetaqError
 from metaq.model import Receipt
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class Sent(Future[Receipt]):
         self.set_result(receipt)
         self._tell(self)
 
-    def failed(self, index: int, error: ClientError) -> None:
+    def failed(self, index: int, error: MetaqError) -> None:
         """Hand the error over (called in the background thread)."""
         self.set_exception(error)
         self._tell(self)
@@ -128,9 +128,11 @@ class Producer:
             while chunk := list(islice(source, _CHUNK)):
                 waiting.append(self._thread.begin(self._after_pump(part(chunk))))
                 if len(waiting) > 1:
-                    receipts.extend(self._thread.wait(waiting.popleft()))
+                    done = self._thread.wait(waiting.popleft())
+                    receipts += done
             while waiting:
-                receipts.extend(self._thread.wait(waiting.popleft()))
+                done = self._thread.wait(waiting.popleft())
+                receipts += done
         finally:
             for future in waiting:
                 future.cancel()

@@ -106,7 +106,7 @@ class Producer:
                 put.waiter, put.index = batch, batch.add()
                 try:
                     await self._start(put, timeout)
-                except ClientError as exc:
+                except MetaqError as exc:
                     batch.failed(put.index, exc)
                     break  # the rest would wait as long, each
                 if not put.index % _TURN:

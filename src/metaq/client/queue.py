@@ -126,10 +126,12 @@ class MessageQueue:
         offset: Start = "earliest",
         *,
         max_size: int = 1 << 20,
+        timeout: float = 10.0,
         give_up_after: float | None = None,
     ) -> Reader:
         """Return a reader of one partition; see Reader, and ReaderOptions for the keywords."""
-        return self._reader(topic, partition, offset, ReaderOptions(max_size=max_size, give_up_after=give_up_after))
+        options = ReaderOptions(max_size=max_size, timeout=timeout, give_up_after=give_up_after)
+        return self._reader(topic, partition, offset, options)
 
     def browse(self, topic: str, *, max_size: int = 1 << 20) -> Browser:
         """Return the messages of all partitions up to where they end now; see Browser."""
@@ -161,7 +163,7 @@ class MessageQueue:
         return first or 0, end or 0
 
     async def brokers(self) -> Mapping[int, str]:
-        """Return the address of each broker that serves now, by its id."""
+        """Return the address of each master, by its id. Without ZooKeeper: of those that have ever answered."""
         return {number: str(address) for number, address in (await self._routes.directory.brokers()).items()}
 
     async def stats(self, broker: Broker | None = None, item: str = "") -> dict[str, str]:

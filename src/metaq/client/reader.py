@@ -227,9 +227,7 @@ class Reader:
                 found = await asking.nearest_offset(link, self._target, options.group, wanted, options.timeout)
             except Refused as exc:
                 raise self._refused(link, exc) from exc
-            if found is None and self._start == "latest":
-                return 0  # not there yet: all that comes will be new; asked again until it is there
-            self._offset = found or 0
+            self._offset = found or 0  # not there yet: also for "latest", all that comes will be new
         return self._offset
 
     async def _get(self, link: Link, offset: int, size: int) -> Fetched:

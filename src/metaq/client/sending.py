@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Protocol
 
 from metaq.client.routes import Route
-from metaq.errors import ClientError, LinkClosed, Refused, Status
+from metaq.errors import ClientError, LinkClosed, MetaqError, Refused, Status
 from metaq.model import BrokerPartition, Receipt
 from metaq.net.calls import Call
 from metaq.protocol.commands import Reply, Result
@@ -17,7 +17,7 @@ class Waiter(Protocol):
     """Who learns of the final outcome."""
 
     def stored(self, index: int, receipt: Receipt) -> None: ...
-    def failed(self, index: int, error: ClientError) -> None: ...
+    def failed(self, index: int, error: MetaqError) -> None: ...
 
 
 class Owner(Protocol):
@@ -93,7 +93,7 @@ class Sent(asyncio.Future[Receipt]):
         if not self.done():
             self.set_result(receipt)
 
-    def failed(self, index: int, error: ClientError) -> None:
+    def failed(self, index: int, error: MetaqError) -> None:
         """Hand the error to who waits, unless he has gone."""
         if not self.done():
             self.set_exception(error)
@@ -121,7 +121,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.receipts: list[Receipt | None] = []
-        self.errors: list[tuple[int, ClientError]] = []
+        self.errors: list[tuple[int, MetaqError]] = []
         self._left = 0
         self._sealed: asyncio.Future[None] | None = None
 
@@ -136,7 +136,7 @@ class Batch:
         self.receipts[index] = receipt
         self._settled()
 
-    def failed(self, index: int, error: ClientError) -> None:
+    def failed(self, index: int, error: MetaqError) -> None:
         """Note one error."""
         self.errors.append((index, error))
         self._settled()

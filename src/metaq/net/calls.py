@@ -6,7 +6,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from metaq.errors import ClientError, LinkClosed, NoBroker, RequestTimeout
 from metaq.model import BrokerAddress
@@ -16,6 +16,14 @@ from metaq.protocol.decoder import Decoder, Limits
 _JOIN_UP_TO: Final = (
     256 << 10
 )  # bytes; what one turn of the loop collects is written at the latest when it is this much
+
+
+@runtime_checkable
+class Wire(Protocol):
+    """The part of a transport that is used here; uvloop's are no asyncio.Transport by inheritance."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Call(ABC):
@@ -47,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._address = address
         self._on_end = on_end
         self._decoder = Decoder(limits)
-        self._transport: asyncio.Transport | None = None
+        self._transport: Wire | None = None
         self._pending: dict[int, Call] = {}
         self._out: list[bytes] = []
         self._out_size = 0
@@ -65,7 +73,7 @@ class Connection(asyncio.Protocol):
     def send(self, opaque: int, call: Call, frame: bytes) -> None:
         """Send a request; `call` learns of its outcome, at the latest at its deadline."""
         if self._transport is None or self._reason is not None:
-            call.fail(NoBroker(f"{self._address}: not sent: {self._reason}"))
+            call.fail(NoBroker(f"{self._address}: not sent: {self._reason or 'not connected yet'}"))
             return
         self._pending[opaque] = call
         self.in_flight += call.size
@@ -107,7 +115,7 @@ class Connection(asyncio.Protocol):
     # what the loop does with it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, Wire)
         self._transport = transport
         self.was_made = True
         if self._reason is not None:

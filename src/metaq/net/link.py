@@ -20,6 +20,7 @@ from metaq.protocol.encoder import encode
 
 log = logging.getLogger(__name__)
 
+_WORTH_A_LINE: Final = 8  # attempts to dial without success
 _LAST_OPAQUE: Final = 2147483646  # 2147483647 is what a request without an opaque is answered with
 
 
@@ -193,8 +194,9 @@ class Link:
                 ClientError,
             ) as exc:  # TimeoutError is an OSError; UnicodeError: an odd host name
                 failures += 1
-                self._reason = str(exc) or type(exc).__name__
-            level = logging.WARNING if failures < 2 else logging.DEBUG
+                self._reason = str(exc).removeprefix(f"{self.address}: ") or type(exc).__name__
+            # a connection that was lost is worth a line, so is one that cannot be made for a while; not each attempt
+            level = logging.WARNING if failures in (0, _WORTH_A_LINE) else logging.DEBUG
             log.log(level, "%s: no connection, dialling again: %s", self.address, self._reason)
             if self._loop.time() - began > self._options.longest_delay:
                 delay = self._options.first_delay
