@@ -13,7 +13,7 @@ _PIECE: Final = 4 << 20
 
 
 class Aside:
-    """The folder for cut bytes. One file each: `<topic>-<n>@<offset>.<number>.cut`, the raw bytes from that offset on."""
+    """The folder for cut bytes: files `<topic>-<n>@<offset>.<number>.cut`, the raw bytes from that offset on."""
 
     def __init__(self, files: Files, place: str) -> None:
         self._files = files
@@ -37,12 +37,16 @@ class Aside:
 
     def _copy(self, path: str, position: int, target: str) -> None:
         source = self._files.open(path)
-        copy = self._files.open(target, write=True, create=True)
-        written = 0
-        while data := self._files.pread(source, _PIECE, position + written):
-            self._files.pwrite(copy, data, written)
-            written += len(data)
-        self._files.fdatasync(copy)
-        self._files.close(copy)
-        self._files.close(source)
+        try:
+            copy = self._files.open(target, write=True, create=True)
+            try:
+                written = 0
+                while data := self._files.pread(source, _PIECE, position + written):
+                    self._files.pwrite(copy, data, written)
+                    written += len(data)
+                self._files.fdatasync(copy)
+            finally:
+                self._files.close(copy)
+        finally:
+            self._files.close(source)
         self._files.sync_dir(self._place)

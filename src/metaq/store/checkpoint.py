@@ -76,15 +76,8 @@ def encode(checkpoint: Checkpoint) -> bytes:
         ]
         lines.append(json.dumps({"logs": rows}))
     for start in range(0, len(checkpoint.producers), _PER_LINE):
-        lines.append(
-            json.dumps(
-                {
-                    "producers": [
-                        [p.producer, p.log_id, p.batches] for p in checkpoint.producers[start : start + _PER_LINE]
-                    ]
-                }
-            )
-        )
+        batch = [[p.producer, p.log_id, p.batches] for p in checkpoint.producers[start : start + _PER_LINE]]
+        lines.append(json.dumps({"producers": batch}))
     text = "".join(line + "\n" for line in lines).encode()
     return text + b'{"crc": %d}\n' % crc32(text)
 

@@ -12,13 +12,13 @@ A journal is a sequence of files of one generation each; a file is a header and 
 
 All numbers are big-endian. `generation` rises with every opening, `number` counts the files of a generation from 0.
 `first sequence` is the one that the file's first round has: in the first file of a generation it also says where the
-generation before it ended. `durable` is the highest sequence known to be on disk when the round was written, `highest id`
-the highest message id given out by then: ids go on above it also when the clock went back.
+generation before it ended. `durable` is the highest sequence known to be on disk when the round was written,
+`highest id` the highest message id given out by then: ids go on above it also when the clock went back.
 
 Both CRCs of a round are seeded: the header's with the file's nonce, the payload's with the payload CRC of the round
-before (the first one with the nonce). So neither an old round in a reused file nor one behind a torn round is taken for
-a live one. One CRC for a round, not one for each entry: a round is written and acknowledged as a whole, and a CRC for each
-entry cost 0.1 µs a message.
+before (the first one of a file with the CRC of nonce and number). So neither an old round in a reused file nor one
+behind a torn round is taken for a live one. One CRC for a round, not one for each entry: a round is written and
+acknowledged as a whole, and a CRC for each entry cost 0.1 µs a message.
 
 To change the format: raise VERSION, keep reading the old one, say in docs/storage.md what changed.
 """
@@ -145,7 +145,7 @@ class Extent(NamedTuple):
 
 
 class Create(NamedTuple):
-    """Partition `topic`-`partition` begins at offset `base`; its folder stands in `root` ("": the dataPath of [system])."""
+    """Partition `topic`-`partition` begins at `base`; its folder is in `root` ("": the dataPath of [system])."""
 
     log_id: int
     base: int
@@ -231,7 +231,7 @@ def pack(entry: Entry) -> bytes:
 
 
 def unpack(payload: memoryview) -> Iterator[Entry]:
-    """Yield the entries of one round, whose CRC the caller has checked. Raises struct.error or ValueError if it lies."""
+    """Yield the entries of one round, whose CRC was checked. Raises struct.error or ValueError if it lies."""
     position, end = 0, len(payload)
     while position < end:
         kind = payload[position]

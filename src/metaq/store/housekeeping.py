@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable
 from functools import partial
+from itertools import pairwise
 from typing import Final, Protocol
 
 from metaq.config.cron import Cron
@@ -17,11 +19,12 @@ from metaq.store.log import PartitionLog, segment_name
 from metaq.store.mover import Mover, call
 from metaq.store.producers import ProducerTable
 from metaq.store.retention import Sealed, dispose, expired
-from metaq.store.rounds import FULL, Rounds
-from metaq.store.space import Space
+from metaq.store.rounds import Rounds
+from metaq.store.space import FULL, Space
 
 log_ = logging.getLogger(__name__)
 
+_SEGMENT: Final = re.compile(r"[0-9]{20}\.meta")
 _TICK: Final = 1.0  # seconds between looks at the disk and the calendar
 _CHECKPOINT_AGE: Final = 60.0  # seconds after which a journal is let go even if it is short
 _SYNC_FILES: Final = 32  # files synced in one job: a read or a large run waits for no more than these
@@ -62,6 +65,8 @@ class Housekeeping:
         self._covered = 0  # the sequence that the last checkpoint covers
         self._due: dict[str, float | None] = {}
         self._retired: list[str] = []
+        self._one_checkpoint = asyncio.Lock()
+        self._finished = False  # the clean checkpoint is made
         self.worker: Worker = parts.mover.worker
 
     async def run(self) -> None:
@@ -76,7 +81,7 @@ class Housekeeping:
             await self.step()
 
     async def step(self) -> None:
-        """Do what is due."""
+        """Do what is due. Raises StoreError if the disk fails; one that is full is waited for."""
         parts = self._parts
         try:
             parts.space.set_full(await call(self.worker, partial(parts.space.check, parts.mover.unmoved)))
@@ -89,26 +94,31 @@ class Housekeeping:
         except OSError as exc:
             if exc.errno not in FULL:
                 raise StoreError(f"cannot write message files: {exc}") from exc
-            parts.space.set_full(parts.space.full | frozenset([self._full_place(exc)]))
-
-    def _full_place(self, exc: OSError) -> str:
-        return str(exc.filename or self._place)
+            place = parts.space.place_of(str(exc.filename)) or self._place
+            parts.space.set_full(parts.space.full | frozenset([place]))
 
     async def checkpoint(self, *, clean: bool = False) -> None:
         """Make everything journaled so far durable in the partition files, then let the journal before it go.
 
-        Paced: files are synced a few at a time, in another thread than rounds are. Raises OSError; nothing is lost then.
+        Paced: files are synced a few at a time, in another thread than rounds are. One at a time; after the clean one
+        there is none. Raises OSError; nothing is lost then.
         """
+        async with self._one_checkpoint:
+            if not self._finished:
+                await self._checkpoint(clean)
+                self._finished = clean
+
+    async def _checkpoint(self, clean: bool) -> None:
         parts = self._parts
         mark, states = await self._capture()
         self.wanted.clear()
         await parts.mover.move_all()
         files = parts.mover.files
-        names = await call(self.worker, files.take_unsynced)
+        names = await call(self.worker, files.unsynced)
         for start in range(0, len(names), _SYNC_FILES):
             await call(self.worker, partial(files.sync_files, names[start : start + _SYNC_FILES]))
         await call(self.worker, files.sync_folders)
-        parts.producers.age_out(self._clock.time() - _PRODUCER_AGE)
+        parts.producers.age_out(self._clock.time(), _PRODUCER_AGE)
         made = Checkpoint(
             mark=mark,
             clean=clean,
@@ -124,7 +134,7 @@ class Housekeeping:
     def _settle(self, mark: Mark, states: list[LogState]) -> None:
         ends = {state.id: state.end for state in states}
         for log in self._store.all():
-            log.durable = ends.get(log.id, log.durable)
+            log.durable = min(ends.get(log.id, log.durable), log.visible)  # it may have been cut meanwhile
         self._parts.journal.release(mark)
         retired, self._retired = self._retired, []
         self._parts.journal.add_free(retired)
@@ -170,7 +180,7 @@ class Housekeeping:
         policy = log.config.delete_policy
         bases = list(log.bases)
         ages = await call(self.worker, partial(_ages, self._files, log.directory))
-        sealed = [Sealed(base, end, ages.get(base, now)) for base, end in zip(bases, bases[1:], strict=False)]
+        sealed = [Sealed(base, end, ages.get(base, now)) for base, end in pairwise(bases)]
         for base in expired(sealed, policy, now, log.durable):
             if log.bases[0] != base or len(log.bases) < 2:
                 return
@@ -180,6 +190,8 @@ class Housekeeping:
                 await call(self.worker, partial(self._dispose, log.directory, base, policy))
             except OSError as exc:
                 log_.error("%s: cannot %s segment %s: %s", log.key, policy.action, segment_name(base), exc)
+                if not isinstance(exc, FileNotFoundError):
+                    log.bases.insert(0, base)  # it is still there, and tried again when the calendar says so
                 return
             log_.info("%s: segment %s: %s", log.key, segment_name(base), policy.action)
 
@@ -189,12 +201,12 @@ class Housekeeping:
 
 
 def _ages(files: Files, directory: str) -> dict[int, float]:
-    found = {}
-    for entry in files.list(directory):
-        stem, _, suffix = entry.name.partition(".")
-        if suffix == "meta" and stem.isdigit():
-            found[int(stem)] = entry.mtime
-    return found
+    """Return {base: seconds since 1970 when it was last written} of the segments that have a file already."""
+    try:
+        entries = files.list(directory)
+    except FileNotFoundError:
+        return {}
+    return {int(entry.name[:20]): entry.mtime for entry in entries if _SEGMENT.fullmatch(entry.name)}
 
 
 def _state(log: PartitionLog) -> LogState:

@@ -2,13 +2,16 @@
 
 A round is everything that came while the last one was being written: one write, and one fdatasync when some topic in it
 wants that. A round that needs no sync is written on the loop, since a write into the page cache of a file that has its
-blocks costs what copying costs (handing it to a thread and back doubled the time of a lone put); as soon as such a write
-was slow, rounds go through the thread for a while. Everything that syncs or creates files is the thread's.
+blocks costs what copying costs (handing it to a thread and back doubled the time of a lone put); as soon as such a
+write was slow, rounds go through the thread for a while. Everything that syncs or creates files is the thread's.
 """
 
+import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -31,7 +34,7 @@ _ZEROS: Final = bytes(1 << 20)
 
 
 class Mark(NamedTuple):
-    """A place between two rounds: file (by generation and number), position in it, sequence and CRC of the round before.
+    """A place between two rounds: file (generation and number), position in it, sequence and CRC of the round before.
 
     Position 0 is the place before the first file of the generation is there.
     """
@@ -79,7 +82,7 @@ class Journal:
         self._free: list[str] = []
         self._spare: tuple[str, int] | None = None  # (path, descriptor): written with zeros, ready
         self._preparing = False
-        self._numbers = 0
+        self._numbers: Iterator[int] = count(1)  # for names of files; two threads take from it
         self._nonce = 0
         self._crc = 0
         self._position = 0
@@ -88,7 +91,7 @@ class Journal:
         self._pwrite = files.pwrite
         self._slow_until = 0.0
         self.failed: Callable[[BaseException], None] = _raise  # a sync behind the scenes met an error
-        self._syncing = self._sync_again = False
+        self._syncing = self._sync_again = self._closed = False
         self.busy = False
         self.sequence = 0
         self.durable = 0
@@ -101,7 +104,7 @@ class Journal:
         `free` are files whose content nobody needs any more, `number` is above the number in every file name here.
         """
         self._free = list(free)
-        self._numbers = number
+        self._numbers = count(number + 1)
         self._nonce = random.randrange(1 << 62)
         self.sequence = self.durable = last_sequence
         self._begin_file(*self._new_file(self._identity.file_size))
@@ -126,10 +129,12 @@ class Journal:
     def _write_here(self, payload: bytes, done: Done) -> None:
         """Write on the loop. How long that took is looked at now and then."""
         start = self._monotonic() if not self.sequence & 7 else 0.0
+        crc = self._crc
         try:
             self._put(self._frame(payload, self.sequence, self.durable))
         except OSError as exc:
             self.sequence -= 1
+            self._crc = crc
             done(exc)
             return
         if start and (now := self._monotonic()) - start > _SLOW:
@@ -146,20 +151,24 @@ class Journal:
         def work() -> None:
             if not fits:
                 self._switch(ROUND_HEADER.size + len(payload))
+            crc = self._crc
             frame = self._frame(payload, sequence, durable)
-            if sync and durable == sequence - 1 and fits:
-                self._put_durably(frame)  # nothing before it is left to sync
-                return
-            self._put(frame)
-            if sync:
-                self._files.fdatasync(self._fd)
+            alone = sync and durable == sequence - 1 and fits  # nothing before it is left to sync
+            try:
+                self._put_durably(frame) if alone else self._put(frame)
+            except OSError:
+                self._crc = crc  # the next round takes its place
+                raise
+            if sync and not alone:
+                self._sync(self._fd)
 
         def finish(_: None, error: BaseException | None) -> None:
             self.busy = False
             if error is not None:
                 self.sequence -= 1
                 if not isinstance(error, OSError):
-                    raise error
+                    log.error("the journal's thread failed", exc_info=error)
+                    error = OSError(errno.EIO, repr(error))
             else:
                 self.durable = max(self.durable, sequence if sync else sequence - 1 if not fits else 0)
                 if self._position > self._half:
@@ -185,7 +194,7 @@ class Journal:
         if self._syncing:
             self._sync_again = True
             return
-        if self.durable >= self.sequence:
+        if self._closed or self.durable >= self.sequence:
             return
         self._syncing, self._sync_again = True, False
         sequence, fd = self.sequence - self.busy, self._fd
@@ -199,11 +208,18 @@ class Journal:
             if self._sync_again:
                 self.sync_soon()
 
-        self._worker.submit(lambda: self._files.fdatasync(fd), finish)
+        self._worker.submit(partial(self._sync, fd), finish)
+
+    def _sync(self, fd: int) -> None:
+        """Sync a file that rounds are in. An error is final, whatever it is: what was not written counts as written."""
+        try:
+            self._files.fdatasync(fd)
+        except OSError as exc:
+            raise OSError(errno.EIO, f"cannot sync the journal: {exc.strerror}") from exc
 
     def _switch(self, need: int) -> None:
         """Go on in the next file. In the thread. The old file is on disk, the new one too, before a round is in it."""
-        self._files.fdatasync(self._fd)
+        self._sync(self._fd)
         spare, size = self._spare, max(self._identity.file_size, need + FILE_HEADER_SIZE)
         if spare is not None and size == self._identity.file_size:
             self._spare = None
@@ -215,21 +231,25 @@ class Journal:
         number = self._used[-1].number + 1 if self._used else 0
         first = self.sequence if self._used else self.sequence + 1
         header = FileHeader(self._identity.generation, number, self._nonce, self._identity.boot_id, first)
-        self._files.pwrite(fd, pack_file_header(header), 0)
-        self._files.fdatasync(fd)
-        self._files.sync_dir(self._place)
+        try:
+            self._files.pwrite(fd, pack_file_header(header), 0)
+            self._files.fdatasync(fd)
+            self._files.sync_dir(self._place)
+        except OSError:
+            self._discard(path, fd)  # there must not be two of this number
+            raise
         self._used.append(JournalFile(path, fd, number, size))
         self._crc = header.seed()
         self._position = FILE_HEADER_SIZE
         self._fd, self._size, self._half = fd, size, size // 2
 
     def _new_file(self, size: int) -> tuple[str, int, int]:
-        """Return a file full of zeros, its blocks allocated, so that syncing what overwrites them touches no metadata."""
-        if self._free and size == self._identity.file_size:
-            path = self._free.pop()
-        else:
-            self._numbers += 1
-            path = f"{self._place}/{self._numbers:020}.journal"
+        """Return a file whose blocks are allocated, so that syncing what overwrites them touches no metadata."""
+        path = ""
+        if size == self._identity.file_size:
+            with suppress(IndexError):
+                path = self._free.pop()
+        path = path or f"{self._place}/{next(self._numbers):020}.journal"
         fd = self._files.open(path, write=True, create=True)
         try:
             written = self._files.size(fd)
@@ -238,10 +258,17 @@ class Journal:
                 self._files.pwrite(fd, _ZEROS[:piece], written)
                 written += piece
         except OSError:
-            self._files.close(fd)
-            self._files.remove(path)
+            self._discard(path, fd)
             raise
         return path, fd, size
+
+    def _discard(self, path: str, fd: int) -> None:
+        """Remove a file that could not be begun. If that fails too, the error is final."""
+        self._files.close(fd)
+        try:
+            self._files.remove(path)
+        except OSError as exc:
+            raise OSError(errno.EIO, f"cannot remove {path}: {exc.strerror}") from exc
 
     def _prepare(self) -> None:
         """Have the next file ready before it is needed."""
@@ -251,12 +278,18 @@ class Journal:
 
         def work() -> tuple[str, int, int]:
             path, fd, size = self._new_file(self._identity.file_size)
-            self._files.fdatasync(fd)
+            try:
+                self._files.fdatasync(fd)
+            except OSError:
+                self._discard(path, fd)
+                raise
             return path, fd, size
 
         def finish(made: tuple[str, int, int] | None, error: BaseException | None) -> None:
             self._preparing = False
-            if made is not None:
+            if made is not None and self._closed:
+                self._files.close(made[1])
+            elif made is not None:
                 self._spare = made[:2]
             elif not isinstance(error, OSError):
                 assert error is not None
@@ -269,24 +302,30 @@ class Journal:
         self.older_bytes = 0
         while len(self._used) > 1 and self._used[0].number < mark.number:
             file = self._used.pop(0)
-            self._worker.submit(
-                partial(self._files.close, file.fd), _raise_error
-            )  # behind a sync that may still want it
+            self._worker.submit(partial(self._let_go, file), _raise_error)  # behind a sync that may still want it
             if file.size == self._identity.file_size:
                 self._free.append(file.path)
-            else:
+
+    def _let_go(self, file: JournalFile) -> None:
+        self._files.close(file.fd)
+        if file.size != self._identity.file_size:
+            try:
                 self._files.remove(file.path)
+            except OSError as exc:
+                log.warning("%s is not needed any more and cannot be removed: %s", file.path, exc)
 
     def add_free(self, paths: list[str]) -> None:
         """Take over files of earlier generations that are covered by a checkpoint now."""
         self._free.extend(paths)
 
     def close(self) -> None:
-        """Close the files. Nothing is written: sync or checkpoint before."""
+        """Close the files; the workers have ended. Nothing is written: sync or checkpoint before."""
+        self._closed = True
         for file in self._used:
             self._files.close(file.fd)
         if self._spare is not None:
             self._files.close(self._spare[1])
+            self._spare = None
         self._used.clear()
 
 

@@ -1,8 +1,9 @@
 """What stands where on disk, and what of it is ours: data paths, partition folders, segments (storage.md §1, §5)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from metaq.errors import CorruptStore
@@ -24,7 +25,7 @@ class Root(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a broker keeps everything: `log_path` is its dataLogPath, `roots` its data paths, that of [system] first."""
+    """Where a broker keeps everything: `log_path` is its dataLogPath; of `roots` that of [system] comes first."""
 
     log_path: str
     roots: tuple[Root, ...]
@@ -40,10 +41,11 @@ class Place(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A segment file: first offset and bytes."""
+    """A segment file: first offset, bytes, and its name if that is not written as we write it (`7.meta`)."""
 
     base: int
     size: int
+    misnamed: str = ""
 
     @property
     def end(self) -> int:
@@ -52,7 +54,7 @@ class Segment(NamedTuple):
 
 @dataclass(slots=True)
 class FoundPartition:
-    """A partition folder with its segments, by offset. `holes` has, for a segment before a hole, base → end."""
+    """A partition folder with its segments, by offset."""
 
     key: TopicPartition
     root: Root
@@ -70,7 +72,7 @@ class FoundPartition:
     def holes(self) -> dict[int, int]:
         """Return {base: end} of the segments that do not reach the next one. Raises CorruptStore if two overlap."""
         holes = {}
-        for first, second in zip(self.segments, self.segments[1:], strict=False):
+        for first, second in pairwise(self.segments):
             if first.end > second.base:
                 raise CorruptStore(
                     f"{self.directory}: {segment_name(first.base)} ends at {first.end},"
@@ -84,41 +86,57 @@ class FoundPartition:
         return holes
 
 
-def find_partitions(files: Files, roots: Sequence[Root]) -> dict[TopicPartition, FoundPartition]:
-    """Return the partitions in all data paths. A partition found twice is taken from the root that comes first."""
+def find_partitions(
+    files: Files, roots: Sequence[Root], homes: Mapping[TopicPartition, str]
+) -> dict[TopicPartition, FoundPartition]:
+    """Return the partitions in all data paths. Changes nothing. Raises CorruptStore as `find_segments` does.
+
+    Of a partition found twice the copy in its home (`homes` has the marker of its root) is taken, else the first.
+    """
     found: dict[TopicPartition, FoundPartition] = {}
     for root in roots:
         for entry in files.list(root.path):
-            topic, dash, number = entry.name.rpartition("-")
             if entry.name in (OURS, "transactions"):
                 continue
-            if not entry.is_dir or not dash or not topic or not (number.isascii() and number.isdigit()):
-                log.warning("%s/%s is not ours, left alone", root.path, entry.name)
-                continue
-            key = TopicPartition(topic, int(number))
             directory = f"{root.path}/{entry.name}"
-            if str(key) != entry.name:
-                log.warning("%s: another way to write partition %s, left alone", directory, key)
-            elif key in found:
-                log.warning(
-                    "%s: partition %s is taken from %s, this copy is left alone", directory, key, found[key].root.path
-                )
-            else:
-                found[key] = FoundPartition(key, root, directory, find_segments(files, directory))
+            key = _key_of(entry.name) if entry.is_dir else None
+            if key is None:
+                log.warning("%s is no partition folder, left alone", directory)
+                continue
+            known = found.get(key)
+            if known is not None and homes.get(key) != root.marker:
+                log.warning("%s: partition %s is taken from %s, not from here", directory, key, known.root.path)
+                continue
+            if known is not None:
+                log.warning("%s: partition %s is taken from %s, not from here", known.directory, key, root.path)
+            found[key] = FoundPartition(key, root, directory, find_segments(files, directory))
     return found
 
 
+def _key_of(name: str) -> TopicPartition | None:
+    """Return the partition that a folder of this name holds, None if it holds none."""
+    topic, dash, number = name.rpartition("-")
+    if not dash or not topic or not (number.isascii() and number.isdigit()):
+        return None
+    key = TopicPartition(topic, int(number))
+    return key if str(key) == name else None  # `orders-007` is another way to write `orders-7`
+
+
 def find_segments(files: Files, directory: str) -> list[Segment]:
-    """Return the segments of a partition folder, by offset. Names that are no number are left alone."""
-    segments = []
+    """Return the segments of a partition folder, by offset. Names that are no offset are left alone.
+
+    Raises CorruptStore if two files claim the same offset (`7.meta` beside the one of 20 digits).
+    """
+    found: dict[int, Segment] = {}
     for entry in files.list(directory):
         stem, _, suffix = entry.name.rpartition(".")
         if suffix != "meta" or entry.is_dir:
             continue
-        if not (stem.isascii() and stem.isdigit()):
-            log.warning("%s/%s is not ours, left alone", directory, entry.name)
+        if not (stem.isascii() and stem.isdigit()) or int(stem) >= 1 << 63:
+            log.warning("%s/%s is no segment, left alone", directory, entry.name)
             continue
-        if entry.name != segment_name(int(stem)):
-            files.rename(f"{directory}/{entry.name}", f"{directory}/{segment_name(int(stem))}")
-        segments.append(Segment(int(stem), entry.size))
-    return sorted(segments)
+        base = int(stem)
+        if base in found:
+            raise CorruptStore(f"{directory}: two files begin at offset {base}, {entry.name} is one of them")
+        found[base] = Segment(base, entry.size, "" if entry.name == segment_name(base) else entry.name)
+    return sorted(found.values())

@@ -1,4 +1,4 @@
-"""One partition in memory: where its segments begin, its tail, its ends. No files, no journal: `rounds` and `mover` do those.
+"""One partition in memory: where its segments begin, its tail, its ends. Files and journal: `mover` and `rounds`.
 
 Offsets are byte positions in the partition. Between them, from the oldest byte to the newest:
 
@@ -18,6 +18,23 @@ class Gate(Protocol):
     """Told once, with the error or None, when what it waits for is safe or lost."""
 
     def __call__(self, error: Exception | None, /) -> None: ...
+
+
+class Countdown:
+    """A gate of several: passes on once all have been told, with the first error."""
+
+    __slots__ = ("_count", "_error", "_then")
+
+    def __init__(self, then: Gate, count: int) -> None:
+        self._then = then
+        self._count = count
+        self._error: Exception | None = None
+
+    def __call__(self, error: Exception | None) -> None:
+        self._error = self._error or error
+        self._count -= 1
+        if not self._count:
+            self._then(self._error)
 
 
 class PartitionLog:
@@ -149,6 +166,7 @@ class PartitionLog:
             self.bases.pop()
         self.end = self.visible = to
         self.moved = min(self.moved, to)
+        self.durable = min(self.durable, to)
         self.epochs = [pair for pair in self.epochs if pair[1] < to]
         self.set_limit(self.limit)
         return gone

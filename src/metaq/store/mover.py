@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 from metaq.errors import StoreError
 from metaq.ports import Worker
 from metaq.store.entries import Extent
+from metaq.store.large import LargeRun
 from metaq.store.log import PartitionLog
 from metaq.store.partition_files import PartitionFiles, Piece
-from metaq.store.rounds import LargeRun
 
 T = TypeVar("T")
 

@@ -6,12 +6,14 @@ The order is that of the rules in design.md §2. Nothing is written before every
 import logging
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
+from typing import Final
 from zlib import crc32
 
 from metaq.errors import CorruptStore, ForeignBytes
 from metaq.model import TopicPartition
 from metaq.ports import Files
-from metaq.record import scan
+from metaq.record import HEADER, HEADER_SIZE, scan
 from metaq.store import checkpoint as checkpoints
 from metaq.store.aside import Aside
 from metaq.store.checkpoint import Checkpoint, LogState
@@ -26,7 +28,8 @@ from metaq.store.replay import FoundFile, JournalReader, find_files, live_files
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 8 << 20
+_CHUNK: Final = 8 << 20
+UNKNOWN_BOOT: Final = bytes(16)  # the system does not tell when it was started
 
 
 class Foreign(Enum):
@@ -53,7 +56,7 @@ class Opened:
 
 @dataclass(slots=True)
 class OpenedLog:
-    """One partition, true to its last byte, all of it in the files below `end`; `durable` is what the checkpoint covers."""
+    """One partition, all of it in its files; below `durable` the checkpoint covers it."""
 
     id: int
     key: TopicPartition
@@ -81,30 +84,32 @@ class Opening:
         self._writer = writer
 
     def run(self) -> Opened:
-        """Recover. Raises CorruptStore, ForeignBytes, StoreError, OSError; then nothing was changed."""
+        """Recover. Raises CorruptStore, ForeignBytes, StoreError, OSError.
+
+        CorruptStore and ForeignBytes are raised before anything was changed.
+        """
         found = find_files(self._files, f"{self._place}/journal")
         checkpoint = checkpoints.load(self._files, f"{self._place}/checkpoint")
         if checkpoint is None and any(file.header for file in found):
             raise CorruptStore(f"{self._place} has a journal but no checkpoint")
-        on_disk = find_partitions(self._files, self._roots)
         if checkpoint is None or checkpoint.clean:
-            return self._open_clean(checkpoint, found, on_disk)
-        return self._open_unclean(checkpoint, found, on_disk)
+            return self._open_clean(checkpoint, found)
+        return self._open_unclean(checkpoint, found)
 
     def roots_by_marker(self) -> dict[str, Root]:
         return {root.marker: root for root in reversed(self._roots)}
 
     # -- after a clean stop, or the first time: the files have the last word
 
-    def _open_clean(
-        self, before: Checkpoint | None, found: list[FoundFile], on_disk: dict[TopicPartition, FoundPartition]
-    ) -> Opened:
+    def _open_clean(self, before: Checkpoint | None, found: list[FoundFile]) -> Opened:
         known = {TopicPartition(s.topic, s.partition): s for s in before.logs} if before else {}
+        on_disk = find_partitions(self._files, self._roots, {key: state.root for key, state in known.items()})
+        holes = {key: partition.holes() for key, partition in on_disk.items()}
         next_id = before.next_log_id if before else 1
         logs = []
         for key, partition in on_disk.items():
             state = known.get(key)
-            opened = self._accept(partition, state, state.id if state else next_id)
+            opened = self._accept(partition, holes[key], state, state.id if state else next_id)
             next_id += state is None
             logs.append(opened)
         for key in known.keys() - on_disk.keys():
@@ -124,9 +129,11 @@ class Opening:
         producers = ProducerTable(unclean.producers)
         return Opened(unclean, [], found, generation, sequence, next_id, highest, producers, logs)
 
-    def _accept(self, partition: FoundPartition, state: LogState | None, log_id: int) -> OpenedLog:
+    def _accept(
+        self, partition: FoundPartition, holes: dict[int, int], state: LogState | None, log_id: int
+    ) -> OpenedLog:
         """Take what a folder holds. What another broker appended is checked record by record; a torn tail is cut."""
-        holes = partition.holes()
+        self._name_as_we_do(partition)
         end = partition.end
         if state is None or state.end != end:
             end = self._check_last(partition, state)
@@ -155,33 +162,43 @@ class Opening:
                 data = self._files.pread(fd, min(want, size - position), position)
                 whole = scan(data)
                 position += whole
+                want = _CHUNK
                 if whole == 0:
-                    if want >= size - position:
-                        break
-                    want *= 4  # a record larger than the piece, or the end
-                else:
-                    want = _CHUNK
+                    want = _record_size(data)
+                    if want <= len(data) or position + want > size:
+                        break  # it is here, and no record; or it is cut off
         finally:
             self._files.close(fd)
         return position
 
+    def _name_as_we_do(self, partition: FoundPartition) -> None:
+        """Give segments the name we open them by; the original takes both."""
+        misnamed = [segment for segment in partition.segments if segment.misnamed]
+        for segment in misnamed:
+            self._files.rename(
+                f"{partition.directory}/{segment.misnamed}", f"{partition.directory}/{segment_name(segment.base)}"
+            )
+        if misnamed:
+            self._files.sync_dir(partition.directory)
+
     # -- after a crash: checkpoint and journal have it
 
-    def _open_unclean(
-        self, before: Checkpoint, found: list[FoundFile], on_disk: dict[TopicPartition, FoundPartition]
-    ) -> Opened:
+    def _open_unclean(self, before: Checkpoint, found: list[FoundFile]) -> Opened:
         live = live_files(found, before.mark)
         free = [file for file in found if file not in live]
         survey = Survey(before)
         survey.run(JournalReader(self._files, live, before.mark))
-        same_boot = _boot_of(live, before) == self._boot_id
-        self._check_files(survey, on_disk, same_boot)
+        states = {state.key: state for state in survey.logs.values()}
+        directories = self._directories(survey)
+        on_disk = find_partitions(self._files, self._roots, {key: state.root for key, state in states.items()})
+        for key, state in states.items():
+            self._check_kept(state, on_disk.get(key), directories[state.id])
+        if self._foreign is Foreign.REFUSE and _boot_of(live, before) == self._boot_id != UNKNOWN_BOOT:
+            self._check_foreign(survey, states, on_disk)
         self._make_durable(live)
-        for state in survey.logs.values():
-            self._cut_beyond(state, on_disk.pop(state.key, None))
-        for partition in on_disk.values():
-            self._remove_leavings(partition, survey)
-        self._replay(survey, live, before.mark)
+        for key, partition in on_disk.items():
+            self._clear(partition, states.get(key), key in survey.dropped)
+        Replay(self._writer, survey, directories).run(JournalReader(self._files, live, before.mark))
         durable = {state.id: state.end for state in before.logs}
         logs = [self._opened(state, min(durable.get(state.id, 0), state.end)) for state in survey.logs.values()]
         generation = _next_generation(found, before)
@@ -197,27 +214,68 @@ class Opening:
             logs,
         )
 
-    def _check_files(self, survey: Survey, on_disk: dict[TopicPartition, FoundPartition], same_boot: bool) -> None:
-        """Refuse what cannot be: durable bytes that are missing, bytes that somebody else wrote."""
+    def _directories(self, survey: Survey) -> dict[int, str]:
+        """Return the folder of each log. Raises CorruptStore if a data path is named nowhere any more."""
+        roots = self.roots_by_marker()
+        for state in survey.logs.values():
+            if state.root not in roots:
+                raise CorruptStore(
+                    f"partition {state.key} lies in {state.root}, which no topic's dataPath names any more"
+                )
+        return {state.id: f"{roots[state.root].path}/{state.key}" for state in survey.logs.values()}
+
+    def _check_kept(self, state: Recovered, partition: FoundPartition | None, directory: str) -> None:
+        """Refuse if bytes that were on disk are missing or changed."""
+        if partition is None or partition.directory != directory:
+            segments = []
+        else:
+            segments = [segment for segment in partition.segments if state.is_true(segment.base)]
+        needed = min(state.kept, state.end)
+        end = max((segment.end for segment in segments if segment.base < needed), default=0)
+        if end < needed and needed > state.floor:
+            raise CorruptStore(f"{directory}: bytes up to offset {needed} were on disk, its files end at {end}")
+        for extent in state.extents:
+            self._check_extent(directory, extent)
+        for first, second in pairwise(segments):
+            if first.end > second.base and second.base <= state.floor and second.base not in state.began:
+                raise CorruptStore(
+                    f"{directory}: {segment_name(first.base)} ends at {first.end},"
+                    f" behind the beginning of {segment_name(second.base)}"
+                )
+
+    def _check_extent(self, directory: str, extent: Extent) -> None:
+        path = f"{directory}/{segment_name(extent.base)}"
+        try:
+            fd = self._files.open(path)
+        except FileNotFoundError as exc:
+            raise CorruptStore(f"{path} is missing; {extent.length} bytes at {extent.offset} were on disk") from exc
+        try:
+            data = self._files.pread(fd, extent.length, extent.offset - extent.base)
+        finally:
+            self._files.close(fd)
+        if len(data) < extent.length or crc32(data) != extent.crc:
+            raise CorruptStore(
+                f"{path}: {extent.length} bytes at offset {extent.offset} are not those that were synced there"
+            )
+
+    def _check_foreign(
+        self,
+        survey: Survey,
+        states: dict[TopicPartition, Recovered],
+        on_disk: dict[TopicPartition, FoundPartition],
+    ) -> None:
+        """Refuse bytes that neither this broker nor a power loss can have put there (rule 8)."""
         foreign = []
-        states = {state.key: state for state in survey.logs.values()}
-        for state in states.values():
-            partition = on_disk.get(state.key)
-            end = partition.end if partition else 0
-            needed = min(state.kept, state.end)
-            if end < needed and needed > state.base:
-                where = partition.directory if partition else str(state.key)
-                raise CorruptStore(f"{where}: bytes up to {needed} were on disk, its files end at {end}")
-        for partition in on_disk.values():
-            known = states.get(partition.key)
-            high = known.high if known else 0
-            if partition.end > high and partition.key not in survey.dropped and partition.segments[-1].size:
+        for key, partition in on_disk.items():
+            state = states.get(key)
+            high = state.high if state else 0
+            if key not in survey.dropped and partition.end > high and any(s.size for s in partition.segments):
                 foreign.append(f"{partition.directory}/{segment_name(partition.segments[-1].base)}")
-        if foreign and same_boot and self._foreign is Foreign.REFUSE:
+        if foreign:
             raise ForeignBytes(
-                f"{', '.join(foreign)}: longer than the journal of this broker knows; something else wrote there since the"
-                f" crash. Either `metaq doctor --keep-journal` (the surplus is set aside) or `metaq doctor --keep-files`"
-                f" (the journal is given up)"
+                f"{', '.join(foreign)}: longer than the journal of this broker knows; something else wrote there since"
+                " the crash. Either `metaq doctor --keep-journal` (the surplus is set aside) or"
+                " `metaq doctor --keep-files` (the journal is given up)"
             )
 
     def _make_durable(self, live: list[FoundFile]) -> None:
@@ -228,19 +286,31 @@ class Opening:
             self._files.close(fd)
         self._files.sync_dir(f"{self._place}/journal")
 
-    def _cut_beyond(self, state: Recovered, partition: FoundPartition | None) -> None:
-        """Cut what lies beyond the end, keeping it aside (rule 3)."""
-        if partition is None:
-            return
+    def _clear(self, partition: FoundPartition, state: Recovered | None, dropped: bool) -> None:
+        """Leave in a folder what checkpoint and journal know; keep aside what else is there (rule 3)."""
+        if dropped and (state is None or not state.extents):
+            self._writer.remove_folder(partition.directory)  # of the partition before, if there is one again
+        elif state is None:
+            self._remove_leavings(partition)
+        elif partition.root.marker == state.root:
+            self._cut_beyond(partition, state)
+
+    def _cut_beyond(self, partition: FoundPartition, state: Recovered) -> None:
+        """Remove the segments that are none, and cut the others at the next one's beginning or the partition's end."""
+        self._name_as_we_do(partition)
+        true = [segment for segment in partition.segments if state.is_true(segment.base)]
+        bases = sorted({segment.base for segment in true} | {base for base in state.began if state.is_true(base)})
+        ends = dict(zip(bases, [*bases[1:], state.end], strict=True))
         for segment in reversed(partition.segments):
-            if segment.base > state.end or (
-                segment.base == state.end and segment.size and segment.base not in state.bases
-            ):
-                self._cut(partition.directory, segment.base, 0)
-                self._files.remove(f"{partition.directory}/{segment_name(segment.base)}")
-            elif segment.end > state.end:
-                self._cut(partition.directory, segment.base, state.end - segment.base)
+            if segment not in true:
+                self._remove(partition.directory, segment.base)
+            elif segment.end > ends[segment.base]:
+                self._cut(partition.directory, segment.base, ends[segment.base] - segment.base)
         self._files.sync_dir(partition.directory)
+
+    def _remove(self, directory: str, base: int) -> None:
+        self._cut(directory, base, 0)
+        self._files.remove(f"{directory}/{segment_name(base)}")
 
     def _cut(self, directory: str, base: int, position: int) -> None:
         path = f"{directory}/{segment_name(base)}"
@@ -253,36 +323,14 @@ class Opening:
         finally:
             self._files.close(fd)
 
-    def _remove_leavings(self, partition: FoundPartition, survey: Survey) -> None:
-        """A folder that the journal does not know: dropped, or of a partition whose beginning a power loss took."""
-        if partition.key not in survey.dropped:
-            for segment in partition.segments:
-                self._cut(partition.directory, segment.base, 0)
-        self._writer.remove_folder(partition.directory)
-
-    def _replay(self, survey: Survey, live: list[FoundFile], mark: Mark) -> None:
-        roots = self.roots_by_marker()
-        directories = {}
-        for state in survey.logs.values():
-            if state.root not in roots:
-                raise CorruptStore(
-                    f"partition {state.key} lies in {state.root}, which no topic's dataPath names any more"
-                )
-            directories[state.id] = f"{roots[state.root].path}/{state.key}"
-        Replay(self._writer, survey, directories).run(JournalReader(self._files, live, mark))
-        for state in survey.logs.values():
-            for extent in state.extents:
-                self._check_extent(directories[state.id], extent)
-
-    def _check_extent(self, directory: str, extent: Extent) -> None:
-        path = f"{directory}/{segment_name(extent.base)}"
-        fd = self._files.open(path)
-        data = self._files.pread(fd, extent.length, extent.offset - extent.base)
-        self._files.close(fd)
-        if len(data) < extent.length or crc32(data) != extent.crc:
-            raise CorruptStore(
-                f"{path}: {extent.length} bytes at offset {extent.offset} are not those that were synced there"
-            )
+    def _remove_leavings(self, partition: FoundPartition) -> None:
+        """A folder that the journal does not know: of a partition whose beginning a power loss took."""
+        self._name_as_we_do(partition)
+        for segment in partition.segments:
+            self._remove(partition.directory, segment.base)
+        self._files.sync_dir(partition.directory)
+        if not self._files.list(partition.directory):
+            self._files.remove_dir(partition.directory)
 
     def _opened(self, state: Recovered, durable: int) -> OpenedLog:
         root = self.roots_by_marker()[state.root]
@@ -292,8 +340,17 @@ class Opening:
         if self._files.exists(directory):
             again = FoundPartition(state.key, root, directory, find_segments(self._files, directory))
             segments, holes = again.segments, again.holes()
-        bases = sorted({segment.base for segment in segments} | {state.base})
+        bases = [segment.base for segment in segments]
+        bases = sorted({*bases, state.base_of(bases)})
         return OpenedLog(state.id, state.key, root, directory, bases, holes, state.end, durable, state.epochs)
+
+
+def _record_size(data: bytes) -> int:
+    """Return the bytes of the record that `data` begins with, as its header says; 0 if that is none."""
+    if len(data) < HEADER_SIZE:
+        return 0
+    length: int = HEADER.unpack_from(data)[0]
+    return HEADER_SIZE + length if length >= 0 else 0
 
 
 def _state_of(opened: OpenedLog) -> LogState:

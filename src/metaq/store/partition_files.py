@@ -3,11 +3,17 @@
 Used by the background writer's thread alone, so nothing here is locked; the loop reads through `reader`.
 """
 
+import errno
+import logging
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 from zlib import crc32
 
 from metaq.ports import Files
 from metaq.store.log import segment_name
+
+log = logging.getLogger(__name__)
 
 
 class Piece(NamedTuple):
@@ -28,11 +34,13 @@ class PartitionFiles:
         self._open: dict[tuple[str, int], int] = {}  # least recently used first
         self._unsynced: set[tuple[str, int]] = set()
         self._unsynced_folders: set[str] = set()
+        self._broken: str | None = None  # what could not be synced, and why
 
     def write(self, piece: Piece) -> None:
         """Write one piece; the file and its folder are made where they are missing."""
-        self._files.pwrite_all(self._descriptor(piece.directory, piece.base), piece.parts, piece.position)
+        fd = self._descriptor(piece.directory, piece.base)
         self._unsynced.add((piece.directory, piece.base))
+        self._files.pwrite_all(fd, piece.parts, piece.position)
 
     def write_synced(self, piece: Piece) -> int:
         """Write one piece, sync the file, and its folder if it is new; return the CRC-32 of the bytes."""
@@ -44,14 +52,12 @@ class PartitionFiles:
             crc = crc32(part, crc)
         return crc
 
-    def take_unsynced(self) -> list[tuple[str, int]]:
-        """Return the files written since the last call; the caller syncs them with `sync_files`."""
-        unsynced, self._unsynced = self._unsynced, set()
-        return sorted(unsynced)
+    def unsynced(self) -> list[tuple[str, int]]:
+        """Return the files written since they were last synced, for `sync_files`."""
+        return sorted(self._unsynced)
 
     def sync_files(self, names: list[tuple[str, int]]) -> None:
-        """Sync these files. Those that an error left unsynced are taken again next time."""
-        self._unsynced.update(names)
+        """Sync those of these files that still need it."""
         for name in names:
             self._sync_file(name)
 
@@ -59,31 +65,45 @@ class PartitionFiles:
         """Sync the folders that got new names, those at or above `within` only if it is given."""
         for folder in sorted(self._unsynced_folders):
             if not within or within == folder or within.startswith(folder + "/"):
-                self._files.sync_dir(folder)
+                self._sync(partial(self._files.sync_dir, folder), folder)
                 self._unsynced_folders.discard(folder)
 
-    def truncate(self, directory: str, base: int, size: int) -> None:
-        """Cut a segment file; synced with the next checkpoint."""
-        self._files.truncate(self._descriptor(directory, base), size)
-        self._unsynced.add((directory, base))
+    def cut(self, directory: str, bases: list[int], to: int) -> None:
+        """End a partition at offset `to`: `bases` are those of its segments. Synced with the next checkpoint.
 
-    def remove(self, directory: str, base: int) -> None:
-        """Remove a segment file that is there."""
-        self.forget(directory, base)
-        self._files.remove(f"{directory}/{segment_name(base)}")
-        self._unsynced_folders.add(directory)
+        What is not there yet stays so: bytes may be on their way to files, but not beyond what was handed in before.
+        """
+        for base in bases:
+            path = f"{directory}/{segment_name(base)}"
+            if base > to and self._files.exists(path):
+                self.forget(directory, base)
+                self._files.remove(path)
+                self._unsynced_folders.add(directory)
+        kept = max(base for base in bases if base <= to)
+        if self._files.exists(f"{directory}/{segment_name(kept)}"):
+            fd = self._descriptor(directory, kept)
+            if self._files.size(fd) > to - kept:
+                self._files.truncate(fd, to - kept)
+                self._unsynced.add((directory, kept))
 
     def remove_folder(self, directory: str) -> None:
-        """Remove a partition's folder with all that is in it."""
-        for name in [name for name in self._open if name[0] == directory]:
-            self.forget(*name)
+        """Remove a partition's folder with the files in it; a folder in it stays, and with it this one."""
+        for name in {*self._open, *self._unsynced}:
+            if name[0] == directory:
+                self.forget(*name)
         self._unsynced_folders.discard(directory)
         if not self._files.exists(directory):
             return
+        kept = False
         for entry in self._files.list(directory):
-            self._files.remove(f"{directory}/{entry.name}")
-        self._files.remove_dir(directory)
-        self._unsynced_folders.add(directory.rpartition("/")[0])
+            if entry.is_dir:
+                kept = True
+                log.warning("%s/%s is not ours, left alone", directory, entry.name)
+            else:
+                self._files.remove(f"{directory}/{entry.name}")
+        if not kept:
+            self._files.remove_dir(directory)
+        self._unsynced_folders.add(directory if kept else directory.rpartition("/")[0])
 
     def forget(self, directory: str, base: int) -> None:
         """Close a segment file and sync it no more."""
@@ -100,8 +120,21 @@ class PartitionFiles:
 
     def _sync_file(self, name: tuple[str, int]) -> None:
         if name in self._unsynced:
-            self._files.fdatasync(self._descriptor(*name))
+            self._sync(partial(self._files.fdatasync, self._descriptor(*name)), f"{name[0]}/{segment_name(name[1])}")
             self._unsynced.discard(name)
+
+    def _sync(self, sync: Callable[[], None], path: str) -> None:
+        """Sync, unless that failed before: the system takes what it could not write for written, and says so once.
+
+        From then on only the journal has those bytes for certain, so no checkpoint may let go of it.
+        """
+        if self._broken is None:
+            try:
+                sync()
+            except OSError as exc:
+                self._broken = f"cannot sync {path}: {exc.strerror}"
+        if self._broken is not None:
+            raise OSError(errno.EIO, self._broken)
 
     def _descriptor(self, directory: str, base: int) -> int:
         name = (directory, base)

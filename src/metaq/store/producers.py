@@ -50,12 +50,21 @@ class ProducerTable:
                 return batch
         return None
 
-    def age_out(self, before: float) -> None:
-        """Forget producers whose last batch is older than `before`; those recovered age from the first call on."""
+    def age_out(self, now: float, age: float) -> None:
+        """Forget producers whose last batch is older than `age` seconds; those recovered age from the first call on."""
         for key, batches in list(self._batches.items()):
             if batches[-1].time == 0.0:
-                batches[-1] = batches[-1]._replace(time=before + 1.0)
-            elif batches[-1].time < before:
+                batches[-1] = batches[-1]._replace(time=now)
+            elif batches[-1].time < now - age:
+                del self._batches[key]
+
+    def cut(self, log_id: int, to: int) -> None:
+        """Forget the batches of a partition that do not end below `to`: sent again, they must be stored again."""
+        for key in [key for key in self._batches if key[1] == log_id]:
+            kept = [batch for batch in self._batches[key] if batch.offset + batch.length <= to]
+            if kept:
+                self._batches[key] = deque(kept, maxlen=_REMEMBERED)
+            else:
                 del self._batches[key]
 
     def forget_log(self, log_id: int) -> None:

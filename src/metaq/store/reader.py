@@ -21,6 +21,17 @@ class Cold(NamedTuple):
     rest: Parts  # what follows, from the tail
 
 
+class _Pin:
+    """The reads of one segment that are in the thread. `doomed`: the segment goes away, the last of them closes it."""
+
+    __slots__ = ("count", "doomed", "to_close")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.doomed = False
+        self.to_close: set[int] = set()
+
+
 class Reader:
     """Reads partition logs. Keeps a bounded number of segment files open; those in use by the thread stay."""
 
@@ -29,8 +40,7 @@ class Reader:
         self._worker = worker
         self._limit = limit
         self._open: dict[tuple[str, int], int] = {}  # least recently used first
-        self._pins: dict[tuple[str, int], int] = {}
-        self._doomed: set[tuple[str, int]] = set()
+        self._pins: dict[tuple[str, int], _Pin] = {}
 
     def slice(self, log: PartitionLog, offset: int, max_size: int) -> Parts | Cold:
         """Return readable bytes from `offset` on, at most `max_size`, never across a segment's end (reference: `get`).
@@ -64,36 +74,66 @@ class Reader:
         return [data, *want.rest]
 
     def read_cold(self, want: Cold, done: Callable[[Parts | None, BaseException | None], None]) -> None:
-        """Read in the thread; `done(parts, error)` on the loop. FileNotFoundError: retention was faster."""
+        """Read in the thread; `done(parts, error)` on the loop. FileNotFoundError: retention was faster.
+
+        Fewer bytes than wanted come back where the log was cut meanwhile.
+        """
         name = (want.directory, want.base)
         fd = self._open.get(name)
-        self._pins[name] = self._pins.get(name, 0) + 1
+        pin = self._pins.setdefault(name, _Pin())
+        pin.count += 1
 
         def work() -> tuple[int, bytes]:
-            opened = self._files.open(f"{want.directory}/{segment_name(want.base)}") if fd is None else fd
-            return opened, self._files.pread(opened, want.size, want.position)
+            if fd is not None:
+                return fd, self._files.pread(fd, want.size, want.position)
+            opened = self._files.open(f"{want.directory}/{segment_name(want.base)}")
+            try:
+                return opened, self._files.pread(opened, want.size, want.position)
+            except BaseException:
+                self._files.close(opened)
+                raise
 
         def finish(result: tuple[int, bytes] | None, error: BaseException | None) -> None:
-            if result is not None:
-                self._keep(name, result[0])
-            self._unpin(name)
-            done([result[1], *want.rest] if result is not None else None, error)
+            self._unpin(name, pin, None if result is None else result[0])
+            if result is None:
+                done(None, error)
+                return
+            data = result[1]
+            done([data, *want.rest] if len(data) == want.size else [data], None)
 
         self._worker.submit(work, finish)
 
     def forget(self, directory: str, base: int) -> None:
-        """Close a segment that is going away, now or when the thread is done with it."""
+        """Close a segment that is going away, now or when the thread is done with it; its name may come again."""
         name = (directory, base)
-        if name in self._pins:
-            self._doomed.add(name)
-        elif (fd := self._open.pop(name, None)) is not None:
+        fd = self._open.pop(name, None)
+        pin = self._pins.pop(name, None)
+        if pin is not None:
+            pin.doomed = True
+            if fd is not None:
+                pin.to_close.add(fd)
+        elif fd is not None:
             self._files.close(fd)
 
     def close(self) -> None:
-        """Close all files; the worker has ended."""
-        for fd in self._open.values():
-            self._files.close(fd)
-        self._open.clear()
+        """Close all files; the worker has ended, what it read last may still be on its way to the loop."""
+        for name in {*self._open, *self._pins}:
+            self.forget(*name)
+
+    def _unpin(self, name: tuple[str, int], pin: _Pin, fd: int | None) -> None:
+        """A read has ended; `fd` is the file it used, None if it failed."""
+        pin.count -= 1
+        if pin.doomed:
+            if fd is not None:
+                pin.to_close.add(fd)
+            if not pin.count:
+                for each in pin.to_close:
+                    self._files.close(each)
+            return
+        if not pin.count:
+            del self._pins[name]
+        if fd is not None:
+            self._keep(name, fd)
 
     def _keep(self, name: tuple[str, int], fd: int) -> None:
         known = self._open.pop(name, None)
@@ -109,12 +149,3 @@ class Reader:
             if name not in self._pins:
                 self._files.close(self._open.pop(name))
                 return
-
-    def _unpin(self, name: tuple[str, int]) -> None:
-        count = self._pins.pop(name) - 1
-        if count:
-            self._pins[name] = count
-        elif name in self._doomed:
-            self._doomed.discard(name)
-            if (fd := self._open.pop(name, None)) is not None:
-                self._files.close(fd)

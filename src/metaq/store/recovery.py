@@ -6,6 +6,7 @@ partition ends, `Replay` writes what the files lack. Memory stays bounded; both 
 
 import logging
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,25 +25,37 @@ _REPLAY_MEMORY: Final = 64 << 20
 
 @dataclass(slots=True)
 class Recovered:
-    """One partition as journal and checkpoint tell it: bytes below `end` are true, up to `high` there may be leavings."""
+    """One partition as journal and checkpoint tell it: bytes below `end` are true, up to `high` there may be leavings.
+
+    Of its segments those that began at or below `floor` are as the checkpoint knew them, those in `began` came since;
+    others are leavings. `kept`: below it the files held everything when the checkpoint was made, or do since.
+    """
 
     id: int
     key: TopicPartition
     root: str
-    base: int
+    floor: int
     end: int
     high: int
-    kept: int  # below it the files held everything when the checkpoint was made, or do since a cut
-    bases: set[int] = field(default_factory=set)  # segments that the journal began
+    kept: int
+    began: set[int] = field(default_factory=set)
+    cuts: list[int] = field(default_factory=list)  # where the journal cut it, in order
     epochs: list[tuple[int, int]] = field(default_factory=list)
     extents: list[Extent] = field(default_factory=list)  # large runs that the files must hold
 
     @classmethod
     def of(cls, state: LogState) -> "Recovered":
         key = TopicPartition(state.topic, state.partition)
-        return cls(
-            state.id, key, state.root, state.base, state.end, state.high, state.end, {state.base}, list(state.epochs)
-        )
+        return cls(state.id, key, state.root, state.base, state.end, state.high, state.end, epochs=list(state.epochs))
+
+    def is_true(self, base: int) -> bool:
+        """Say whether a segment that begins at `base` belongs to the partition."""
+        return base <= self.floor or (base in self.began and base <= self.end)
+
+    def base_of(self, bases: Iterable[int]) -> int:
+        """Return the first offset of the active segment, `bases` being those on disk."""
+        found = [base for base in (*bases, *self.began) if self.is_true(base)]
+        return max(found, default=self.floor)
 
 
 class Survey:
@@ -51,7 +64,7 @@ class Survey:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.logs = {state.id: Recovered.of(state) for state in checkpoint.logs}
         self.producers = ProducerTable(checkpoint.producers)
-        self.dropped: dict[TopicPartition, str] = {}  # with their root
+        self.dropped: set[TopicPartition] = set()
         self.next_log_id = checkpoint.next_log_id
         self.highest_id = checkpoint.highest_id
         self.sequence = checkpoint.mark.sequence
@@ -77,18 +90,13 @@ class Survey:
             case Run() | Extent():
                 self._run(state, entry, sequence)
             case Roll(_, base):
-                state.base = base
-                state.bases.add(base)
+                state.began.add(base)
             case Cut(_, to):
-                state.end = to
-                state.kept = min(state.kept, to)
-                state.bases = {base for base in state.bases if base <= to}
-                state.base = max(state.bases, default=state.base)
-                state.epochs = [pair for pair in state.epochs if pair[1] < to]
-                state.extents = [extent for extent in state.extents if extent.offset + extent.length <= to]
+                self._cut(state, to)
             case Drop():
                 del self.logs[state.id]
-                self.dropped[state.key] = state.root
+                self.producers.forget_log(state.id)
+                self.dropped.add(state.key)
             case Intent(_, end):
                 state.high = max(state.high, end)
             case Epoch(_, epoch, start):
@@ -99,7 +107,17 @@ class Survey:
         if entry.log_id not in self.logs:
             key = TopicPartition(entry.topic, entry.partition)
             base = entry.base
-            self.logs[entry.log_id] = Recovered(entry.log_id, key, entry.root, base, base, base, base, {base})
+            self.logs[entry.log_id] = Recovered(entry.log_id, key, entry.root, base, base, base, base)
+
+    def _cut(self, state: Recovered, to: int) -> None:
+        state.cuts.append(to)
+        state.end = to
+        state.floor = min(state.floor, to)
+        state.kept = min(state.kept, to)
+        state.began = {base for base in state.began if base <= to}
+        state.epochs = [pair for pair in state.epochs if pair[1] < to]
+        state.extents = [extent for extent in state.extents if extent.offset + extent.length <= to]
+        self.producers.cut(state.id, to)
 
     def _run(self, state: Recovered, entry: Run | Extent, sequence: int) -> None:
         if entry.offset != state.end:
@@ -113,8 +131,8 @@ class Survey:
             state.kept = state.end
             state.extents.append(entry)
         state.high = max(state.high, state.end)
-        state.base = entry.base
-        state.bases.add(entry.base)
+        if entry.base > state.floor:
+            state.began.add(entry.base)
         if entry.stamp is not None:
             self.producers.note(entry.stamp, state.id, entry.offset, length)
 
@@ -124,8 +142,8 @@ class Replay:
 
     def __init__(self, files: PartitionFiles, survey: Survey, directories: dict[int, str]) -> None:
         self._files = files
-        self._survey = survey
         self._directories = directories
+        self._limits = {state.id: _limits(state) for state in survey.logs.values()}
         self._pieces: dict[tuple[int, int], list[Piece]] = {}
         self._size = 0
 
@@ -135,15 +153,17 @@ class Replay:
             for entry in entries_of(round_):
                 if isinstance(entry, Run):
                     self._add(entry)
+                elif isinstance(entry, Cut) and entry.log_id in self._limits:
+                    self._limits[entry.log_id].pop()
             if self._size > _REPLAY_MEMORY:
                 self._write()
         self._write()
 
     def _add(self, run: Run) -> None:
-        state = self._survey.logs.get(run.log_id)
-        if state is None or run.base not in state.bases:
+        limits = self._limits.get(run.log_id)
+        if limits is None:
             return
-        data = bytes(run.data[: max(0, state.end - run.offset)])
+        data = bytes(run.data[: max(0, limits[-1] - run.offset)])
         if not data:
             return
         pieces = self._pieces.setdefault((run.log_id, run.base), [])
@@ -160,6 +180,14 @@ class Replay:
                 self._files.write(piece)
         self._pieces.clear()
         self._size = 0
+
+
+def _limits(state: Recovered) -> list[int]:
+    """Return, last first, up to which offset the runs between two cuts survived all later cuts, and the end."""
+    limits = [state.end]
+    for to in reversed(state.cuts):
+        limits.append(min(to, limits[-1]) if len(limits) > 1 else to)
+    return limits
 
 
 def entries_of(round_: Round) -> list[Entry]:

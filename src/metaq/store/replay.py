@@ -1,4 +1,4 @@
-"""Reading journals back: which files there are, the rounds in them in order, and where they end (design.md §2, rules 1, 2).
+"""Reading journals back: which files there are, the rounds in order, where they end (design.md §2, rules 1, 2).
 
 Reads only; raises CorruptStore where bytes that were durable are gone.
 """
@@ -43,12 +43,14 @@ def find_files(files: Files, place: str) -> list[FoundFile]:
     found = []
     for entry in files.list(place):
         stem, _, suffix = entry.name.partition(".")
-        if suffix != "journal" or not stem.isdigit():
+        if suffix != "journal" or not (stem.isascii() and stem.isdigit()):
             continue
         path = f"{place}/{entry.name}"
         fd = files.open(path)
-        header = unpack_file_header(files.pread(fd, FILE_HEADER_SIZE, 0))
-        files.close(fd)
+        try:
+            header = unpack_file_header(files.pread(fd, FILE_HEADER_SIZE, 0))
+        finally:
+            files.close(fd)
         found.append(FoundFile(path, int(stem), entry.size, header))
     return sorted(found, key=lambda f: (f.header.generation, f.header.number) if f.header else (-1, f.number))
 
@@ -93,9 +95,7 @@ class JournalReader:
         else:
             self._check_start(found, header)
             self._crc = header.seed()
-        fd = self._files.open(found.path)
-        data = memoryview(self._files.pread(fd, found.size, 0))
-        self._files.close(fd)
+        data = memoryview(self._files.read(found.path))
         while (round_ := self._round_at(data, position, header)) is not None:
             sequence, length, crc = round_.sequence, round_.length, round_.crc
             self.sequence, self._crc = sequence, crc

@@ -1,4 +1,4 @@
-"""Which segments go, and how: from the head of a log only, whole, sealed, and covered by a checkpoint (storage.md §7)."""
+"""Which segments go, and how: from the head of a log only, whole, sealed, covered by a checkpoint (storage.md §7)."""
 
 import zipfile
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def expired(segments: Iterable[Sealed], policy: DeletePolicy, now: float, durabl
 
 
 def dispose(files: Files, directory: str, base: int, policy: DeletePolicy) -> None:
-    """Delete or archive one segment file. Blocks. Raises OSError; then the file is still there."""
+    """Delete or archive one segment file. Blocks. Raises OSError; then the file or its archive is there."""
     path = f"{directory}/{segment_name(base)}"
     if policy.action == "delete":
         files.remove(path)
@@ -44,6 +44,7 @@ def dispose(files: Files, directory: str, base: int, policy: DeletePolicy) -> No
         files.rename(path, path + ".arc")
     else:
         _zip(files, path, segment_name(base))
+        files.sync_dir(directory)  # or a power loss could keep the removal and lose the archive
         files.remove(path)
     files.sync_dir(directory)
 
@@ -74,22 +75,32 @@ class _Sink(RawIOBase):
 def _zip(files: Files, path: str, name: str) -> None:
     """Write `<path>.zip` with the segment as its one entry; whole and on disk, or not there at all."""
     new = path + ".zip.new"
-    source, target = files.open(path), files.open(new, write=True, create=True)
+    source = files.open(path)
     try:
-        files.truncate(target, 0)
-        with (
-            zipfile.ZipFile(_Sink(files, target), "w") as archive,
-            archive.open(_deflated(name), "w", force_zip64=True) as entry,
-        ):
-            position = 0
-            while data := files.pread(source, _PIECE, position):
-                entry.write(data)
-                position += len(data)
-        files.fdatasync(target)
+        target = files.open(new, write=True, create=True)
+        try:
+            _write_zip(files, source, target, name)
+        except BaseException:
+            files.remove(new)
+            raise
+        finally:
+            files.close(target)
     finally:
         files.close(source)
-        files.close(target)
     files.rename(new, path + ".zip")
+
+
+def _write_zip(files: Files, source: int, target: int, name: str) -> None:
+    files.truncate(target, 0)
+    with (
+        zipfile.ZipFile(_Sink(files, target), "w") as archive,
+        archive.open(_deflated(name), "w", force_zip64=True) as entry,
+    ):
+        position = 0
+        while data := files.pread(source, _PIECE, position):
+            entry.write(data)
+            position += len(data)
+    files.fdatasync(target)
 
 
 def _deflated(name: str) -> zipfile.ZipInfo:

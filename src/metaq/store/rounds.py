@@ -5,69 +5,36 @@ round is being written the next one gathers; it goes as soon as the journal is f
 batch goes at once, so that a lone producer does not wait for the turn to end; the others of that turn go together.
 """
 
-import errno
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from metaq.errors import DiskFull, StoreError
 from metaq.ports import Scheduler
 from metaq.store.entries import Create, Extent, Intent, Kind, Roll, pack, pack_run_head
 from metaq.store.journal import Journal
-from metaq.store.log import Gate, PartitionLog
+from metaq.store.large import LargeRun, LargeWriter
+from metaq.store.log import Countdown, Gate, PartitionLog
+from metaq.store.space import write_error
 
 log_ = logging.getLogger(__name__)
-
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _RUN: Final = int(Kind.RUN)
 _LONE: Final = 15  # batches
 
 
-class LargeRun(NamedTuple):
-    """A run that goes straight to the partition file."""
-
-    log: PartitionLog
-    base: int
-    offset: int
-    data: bytes
-
-
 class Sent(NamedTuple):
-    """The round that is on its way: its runs, what happens in memory afterwards, who is told, bytes."""
+    """The round that is on its way: its runs, the logs it begins, what happens in memory, who is told, bytes."""
 
     runs: list[tuple[PartitionLog, int, int, bytes]]
-    after: list[Callable[[], None]]
+    begun: list[PartitionLog]
+    after: list[Gate]
     gates: list[Gate]
     size: int
 
 
-class LargeWriter(Protocol):
-    """Moves tails into partition files, and writes large runs there at once. `tails` are the logs that have a tail."""
-
-    tails: list[PartitionLog]
-
-    def write_large(self, run: LargeRun, done: Callable[[Extent | None, BaseException | None], None]) -> None: ...
-    def tails_grew(self, size: int) -> None:
-        """Hear of what a round added to tails, in bytes."""
-
-
-class Countdown:
-    """A gate of several: passes on once all have been told, with the first error."""
-
-    __slots__ = ("_count", "_error", "_then")
-
-    def __init__(self, then: Gate, count: int) -> None:
-        self._then = then
-        self._count = count
-        self._error: Exception | None = None
-
-    def __call__(self, error: Exception | None) -> None:
-        self._error = self._error or error
-        self._count -= 1
-        if not self._count:
-            self._then(self._error)
+_NOTHING: Final = Sent([], [], [], [], 0)
 
 
 class Rounds:
@@ -91,7 +58,8 @@ class Rounds:
         self._gates: list[Gate] = []
         self._parts: list[bytes] = []  # entries of the round being gathered that are packed already
         self._runs: list[tuple[PartitionLog, int, int, bytes]] = []  # their runs, for when they are written
-        self._after: list[Callable[[], None]] = []  # what happens in memory once the round is written
+        self._begun: list[PartitionLog] = []  # logs that this round tells the journal of
+        self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
         self._must_sync = False
         self._touched: set[PartitionLog] = set()
         self._looks: list[Callable[[], None]] = []
@@ -100,13 +68,14 @@ class Rounds:
         self._gathered_bytes = 0
         self._turn_open = False
         self._lone = 0  # so many batches may go without looking whether others come in the same turn: none did
-        self._sent = Sent([], [], [], 0)
+        self._sent = _NOTHING
         self._sync_wanted = False
         self.sync_due = False  # `sync_later` was called; whoever syncs sets it back
         self.sync_now: Callable[[], None] = lambda: None  # a topic's threshold is passed
         self.sync_later: Callable[[], None] = lambda: None  # something was written that is not synced
         self.most_waiting = 1 << 62
         self.crowded: Callable[[], None] = lambda: None  # more than `most_waiting` bytes wait to become safe
+        self.full: Callable[[], None] = lambda: None  # there was no room for the journal
 
     def append(self, log: PartitionLog, record: bytes) -> int:
         """Add one record behind the last; return its offset. It is safe when the gate of the next `commit` is told."""
@@ -148,9 +117,17 @@ class Rounds:
         self._close()
 
     def add_entry(self, entry: bytes, then: Callable[[], None], gate: Gate) -> None:
-        """Journal something that is no run, synced; `then` changes the memory when it is durable, before `gate` is told."""
+        """Journal what is no run, synced; `then` changes the memory when it is durable, before `gate` is told."""
+
+        def step(error: Exception | None) -> None:
+            if error is None:
+                then()
+
+        self._add(entry, step, gate)
+
+    def _add(self, entry: bytes, step: Gate, gate: Gate) -> None:
         self._parts.append(entry)
-        self._after.append(then)
+        self._after.append(step)
         self._must_sync = True
         self._gates.append(gate)
         self._schedule()
@@ -165,6 +142,24 @@ class Rounds:
     def idle(self) -> bool:
         """Return whether nothing is on its way or waiting to go."""
         return not (self._journal.busy or self._dirty or self._gates or self._parts or self.waiting_bytes)
+
+    @property
+    def failure(self) -> Exception | None:
+        """Return why nothing can be journaled any more, None while it can."""
+        return self._failed
+
+    def stop(self, error: Exception) -> None:
+        """Refuse with this error what is committed from here on, and what is still on its way."""
+        if self._failed is None:
+            self._failed = error
+
+    def give_up(self, error: Exception) -> None:
+        """The disk has failed: refuse all that waits and all that comes, and say so."""
+        if self._failed is None:
+            self._failed = error
+            if not self._journal.busy:  # else the round on its way does it when it ends
+                self._refuse(error, _NOTHING)
+            self._fatal(error)
 
     def _schedule(self) -> None:
         if not self._scheduled and not self._journal.busy and not self._turn_open:
@@ -184,14 +179,16 @@ class Rounds:
             self._touched.add(log)
             return
         self._seal((log,))
-        self._announce(log)
+        self.announce(log)
         log.bases.append(log.end)
         log.set_limit(log.limit)
         self._parts.append(pack(Roll(log.id, log.end)))
 
-    def _announce(self, log: PartitionLog) -> None:
+    def announce(self, log: PartitionLog) -> None:
+        """Tell the journal of a log, with the next round, if it does not know it yet."""
         if not log.announced:
             log.announced = True
+            self._begun.append(log)
             create = Create(log.id, log.bases[0], log.key.topic, log.key.partition, log.root)
             self._parts.append(pack(create))
 
@@ -203,7 +200,7 @@ class Rounds:
             if not pending or log.held:
                 continue
             if not log.announced:
-                self._announce(log)
+                self.announce(log)
             count = len(pending)
             data = pending[0] if count == 1 else b"".join(pending)
             pending.clear()
@@ -231,7 +228,7 @@ class Rounds:
         if self._journal.busy:
             return
         if self._failed is not None:
-            self._tell(self._take_gates(), self._failed)
+            self._refuse(self._failed, _NOTHING)
             return
         dirty, self._dirty = self._dirty, []
         large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else None
@@ -239,9 +236,9 @@ class Rounds:
         gates, self._gates = self._gates, []
         if large:
             gates = self._write_large_after(large, gates)
-        self._sent = Sent(self._runs, self._after, gates, self._gathered_bytes)
+        self._sent = Sent(self._runs, self._begun, self._after, gates, self._gathered_bytes)
         parts = self._parts
-        self._parts, self._runs, self._after, self._gathered_bytes = [], [], [], 0
+        self._parts, self._runs, self._begun, self._after, self._gathered_bytes = [], [], [], [], 0
         if parts:
             sync, self._must_sync = self._must_sync, False
             self._journal.write(b"".join(parts), sync, self._finish)
@@ -261,10 +258,11 @@ class Rounds:
 
     def _finish(self, error: OSError | None) -> None:
         """The round is written: show it to readers, then acknowledge."""
-        runs, after, gates, size = self._sent
+        sent, self._sent = self._sent, _NOTHING
+        runs, _, after, gates, size = sent
         self.waiting_bytes -= size
-        if error is not None:
-            self._fail(error, [log for log, _, _, _ in runs], gates)
+        if error is not None or self._failed is not None:
+            self._fail(error, sent)
             return
         grown = 0
         for log, offset, end, data in runs:
@@ -279,21 +277,20 @@ class Rounds:
                 log.wake()
         self._writer.tails_grew(grown)
         for step in after:
-            step()
+            step(None)
+        if self._looks:
+            self._look_now()  # not behind the gates: they may begin the next round
         for gate in gates:
             gate(None)
         if self._journal.busy:
             return
-        if self._looks:
-            looks, self._looks = self._looks, []
-            for look in looks:
-                look()
         if (self._gates or self._dirty or self._parts) and not self._scheduled:
             self._close()
 
-    def _take_gates(self) -> list[Gate]:
-        gates, self._gates = self._gates, []
-        return gates
+    def _look_now(self) -> None:
+        looks, self._looks = self._looks, []
+        for look in looks:
+            look()
 
     def _take_large(self, dirty: list[PartitionLog]) -> list[LargeRun]:
         """Hold the logs that sync and have a large run in this round; it leaves the round."""
@@ -305,13 +302,14 @@ class Rounds:
         ]
 
     def _hold(self, log: PartitionLog) -> LargeRun:
-        self._announce(log)
+        self.announce(log)
         data = b"".join(log.pending)
         log.messages += len(log.pending)
         log.pending.clear()
         self._parts.append(pack(Intent(log.id, log.end)))
         log.held = True
         log.roll_at = -1
+        self.waiting_bytes += len(data)  # until it is released
         return LargeRun(log, log.bases[-1], log.end - len(data), data)
 
     def _write_large_after(self, large: list[LargeRun], gates: list[Gate]) -> list[Gate]:
@@ -331,28 +329,30 @@ class Rounds:
 
     def _wrote_large(self, run: LargeRun, gate: Gate, extent: Extent | None, error: BaseException | None) -> None:
         if extent is None:
-            if isinstance(error, OSError):
-                failure = write_error(error)
-                self._release(run, failure)
-                gate(failure)
-                return
-            assert error is not None
-            raise error
+            failure = write_error(error) if isinstance(error, OSError) else StoreError(f"cannot write: {error!r}")
+            self._release(run, failure)
+            gate(failure)
+            if not isinstance(failure, DiskFull):
+                self.give_up(failure)
+            return
 
-        def settle() -> None:
-            run.log.visible = run.log.moved = run.offset + len(run.data)
-            run.log.wake()
-            self._release(run, None)
+        def settle(error: Exception | None) -> None:
+            if error is None:
+                run.log.visible = run.log.moved = run.offset + len(run.data)
+                run.log.wake()
+            self._release(run, error)
 
-        self.add_entry(pack(extent), settle, gate)
+        self._add(pack(extent), settle, gate)
 
     def _release(self, run: LargeRun, error: Exception | None) -> None:
         """The log is free again; what was held goes into the next round, or is lost with the large run."""
         log = run.log
         log.held = False
+        self.waiting_bytes -= len(run.data)
         gates, log.held_gates = log.held_gates, []
         if error is not None:
             log.undo()
+            self._writer.trim(log, run.base)
             self._tell(gates, error)
             return
         log.set_limit(log.limit)
@@ -362,35 +362,38 @@ class Rounds:
 
     def fail(self, error: BaseException) -> None:
         """End it: what was written may not be on disk, and nobody can tell."""
-        if self._failed is None:
-            self._failed = StoreError(f"cannot sync the journal: {error}")
-            self._fatal(self._failed)
+        self.give_up(StoreError(str(error)))
 
-    def _fail(self, error: OSError, logs: list[PartitionLog], gates: list[Gate]) -> None:
+    def _fail(self, error: OSError | None, sent: Sent) -> None:
         """A round could not be written. No room for a next journal file: all that waits is refused. Else: the end."""
-        failure = write_error(error)
-        if not isinstance(failure, DiskFull):
+        failure = self._failed or (write_error(error) if error is not None else None)
+        assert failure is not None
+        told, full = self._failed is not None, isinstance(failure, DiskFull)
+        if not full:
             self._failed = failure
-        gates = gates + self._take_gates()
-        for log in {*logs, *self._dirty}:
-            if not log.held:
-                log.undo()
-            log.announced = log.announced and log.moved > 0
-        self._dirty = []
-        self._parts, self._runs, self._after = [], [], []
+        self._refuse(failure, sent)
+        self._look_now()
+        if full:
+            self.full()
+        elif not told:
+            self._fatal(failure)
+
+    def _refuse(self, failure: Exception, sent: Sent) -> None:
+        """Undo in memory what this round and the one being gathered did, and tell those who wait."""
+        gathered = Sent(self._runs, self._begun, self._after, self._gates, self._gathered_bytes)
+        dirty = self._dirty
+        self._parts, self._runs, self._begun, self._after, self._gates, self._dirty = [], [], [], [], [], []
         self.waiting_bytes -= self._gathered_bytes
         self._gathered_bytes = 0
-        self._tell(gates, failure)
-        if self._failed is not None:
-            self._fatal(self._failed)
+        for log in (*sent.begun, *gathered.begun):
+            log.announced = False
+        for log in {*(run[0] for run in (*sent.runs, *gathered.runs)), *dirty}:
+            if not log.held:
+                log.undo()
+        for step in (*sent.after, *gathered.after):
+            step(failure)
+        self._tell([*sent.gates, *gathered.gates], failure)
 
     def _tell(self, gates: list[Gate], error: Exception | None) -> None:
         for gate in gates:
             gate(error)
-
-
-def write_error(error: OSError) -> Exception:
-    """Return what an error of a write means to the one who asked for it."""
-    if error.errno in FULL:
-        return DiskFull("disk full")
-    return StoreError(f"cannot write: {error}")

@@ -10,7 +10,7 @@ from metaq.errors import DiskFull, StoreError, StoreLocked
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.store import checkpoint as checkpoints
-from metaq.store.entries import Create, Cut, Drop, Epoch, pack
+from metaq.store.entries import Cut, Drop, Epoch, pack
 from metaq.store.housekeeping import Housekeeping
 from metaq.store.journal import Identity, Journal
 from metaq.store.layout import JAVA_LOCK, Place, Root
@@ -25,6 +25,7 @@ from metaq.store.space import Space
 log_ = logging.getLogger(__name__)
 
 _SHORTEST_INTERVAL = 0.01  # seconds between syncs, whatever `unflushInterval` says
+_IDLE_LOOK = 0.001  # seconds between looks whether the last round has gone, when closing
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -39,8 +40,8 @@ def place_of(config: BrokerConfig) -> Place:
 class MessageStore:
     """The message log of one broker. For one event loop; nothing here is awaited on the way of a put or a get.
 
-    `append` and `commit` are those of `Rounds`, `slice` and `read_cold` those of `Reader`. `failed` is called once, with
-    the error, if the journal cannot be written any more; the broker must end then.
+    `append` and `commit` are those of `Rounds`, `slice` and `read_cold` those of `Reader`. `failed` is called once,
+    with the error, if the journal cannot be written any more; the broker must end then.
     """
 
     def __init__(self, config: BrokerConfig, world: World, opened: Opened, writer: PartitionFiles) -> None:
@@ -71,6 +72,8 @@ class MessageStore:
         self.rounds.sync_now = self.sync_now
         self.rounds.sync_later = self._sync_later
         self.journal.failed = self.rounds.fail
+        self.mover.failed = self.rounds.give_up
+        self.rounds.full = self._journal_full
         self.reader = Reader(world.files, self._read_worker, config.open_files or 1024)
         self.producers = opened.producers
         self.next_log_id = opened.next_log_id
@@ -92,24 +95,26 @@ class MessageStore:
         Afterwards the folder is marked: a Java broker refuses to start on it until `close` has ended in order.
         """
         files, place = world.files, place_of(config)
-        for path in [
-            *(root.path for root in place.roots),
-            *(f"{place.own}/{name}" for name in ("journal", "checkpoint", "aside")),
-        ]:
-            files.make_dir(path)
+        own = [f"{place.own}/{name}" for name in ("journal", "checkpoint", "aside")]
+        for path in [*(root.path for root in place.roots), *own]:
+            _make_dir(files, path)
         locks = _lock(files, place)
+        writer = PartitionFiles(files, config.open_files or 1024)
+        store = None
         try:
-            writer = PartitionFiles(files, config.open_files or 1024)
             opened = Opening(files, writer, place, read_boot_id(files), foreign).run()
             _lock_java_out(files, place)
             checkpoints.save(files, f"{place.own}/checkpoint", opened.checkpoint)
             store = cls(config, world, opened, writer)
+            store._begin_journal(opened)
         except BaseException:
+            if store is not None:
+                store.abandon()
+            writer.close()
             for lock in locks:
                 files.close(lock)
             raise
         store._locks = locks
-        store._begin_journal(opened)
         return store
 
     def _begin_journal(self, opened: Opened) -> None:
@@ -129,6 +134,10 @@ class MessageStore:
         log.durable = found.durable
         log.epochs = found.epochs
         self._logs[found.key] = log
+        if log.config.data_path and found.root.path != log.config.data_path:
+            log_.warning(
+                "%s stays in %s, its dataPath %s is for new ones", log.key, found.root.path, log.config.data_path
+            )
 
     # -- logs
 
@@ -191,26 +200,43 @@ class MessageStore:
         self.pressure()
 
     def cut(self, log: PartitionLog, to: int, gate: Gate) -> None:
-        """End a log at `to`, durably (a replica that followed a deposed master). Nothing may be on its way in it."""
-        self.rounds.add_entry(pack(Cut(log.id, to)), partial(self.mover.cut, log, to), gate)
+        """End a log at `to`, durably (a replica that followed a deposed master).
+
+        ValueError if `to` is not within it or if something of it is on its way.
+        """
+        if log.held or log.end != log.visible or not log.start <= to <= log.visible:
+            raise ValueError(f"{log.key} cannot be cut to {to}: it goes from {log.start} to {log.visible}, and is busy")
+
+        def then() -> None:
+            for base in log.bases:
+                if base > to:
+                    self.reader.forget(log.directory, base)
+            self.producers.cut(log.id, to)
+            self.mover.cut(log, to)
+
+        self.rounds.announce(log)
+        self.rounds.add_entry(pack(Cut(log.id, to)), then, gate)
 
     def drop(self, log: PartitionLog, gate: Gate) -> None:
-        """Remove a log and its files, durably. Nothing may be on its way in it."""
+        """Remove a log and its files, durably. ValueError if something of it is on its way."""
+        if log.held or log.end != log.visible:
+            raise ValueError(f"{log.key} cannot be dropped while puts are on their way")
 
         def then() -> None:
             del self._logs[log.key]
+            for base in log.bases:
+                self.reader.forget(log.directory, base)
             self.producers.forget_log(log.id)
             self.mover.drop(log)
 
-        entry = pack(Drop(log.id)) if log.announced else b""
-        self.rounds.add_entry(entry, then, gate)
+        self.rounds.announce(log)
+        self.rounds.add_entry(pack(Drop(log.id)), then, gate)
 
     def begin_epoch(self, log: PartitionLog, epoch: int, gate: Gate) -> None:
         """Note, durably, that records from the end on belong to the master of this term."""
         start = log.end
-        head = b"" if log.announced else pack(Create(log.id, log.bases[0], log.key.topic, log.key.partition, log.root))
-        log.announced = True
-        self.rounds.add_entry(head + pack(Epoch(log.id, epoch, start)), lambda: log.epochs.append((epoch, start)), gate)
+        self.rounds.announce(log)
+        self.rounds.add_entry(pack(Epoch(log.id, epoch, start)), lambda: log.epochs.append((epoch, start)), gate)
 
     # -- reads
 
@@ -243,13 +269,16 @@ class MessageStore:
         await self.housekeeping.run()
 
     async def close(self) -> None:
-        """Stop in order: everything into the partition files, synced, the journal empty, the folder free for any broker.
+        """Stop in order: all in the partition files, synced, the journal empty, the folder free for any broker.
 
-        Raises StoreError if that cannot be done; the folder then stays marked unclean, and nothing is lost.
+        `keep_house` must have ended. What is committed from here on is refused. Raises StoreError if the journal cannot
+        be emptied; the folder then stays marked unclean, and nothing is lost.
         """
         try:
-            while not self.rounds.idle():
-                await asyncio.sleep(0.001)
+            await self._until_idle()
+            if self.rounds.failure is not None:
+                raise StoreError(f"cannot empty the journal: {self.rounds.failure}")
+            self.rounds.stop(StoreError("the store is closed"))
             await self.housekeeping.checkpoint(clean=True)
             await call(self._files_worker, partial(_let_java_in, self._world.files, self._place))
         except OSError as exc:
@@ -257,8 +286,13 @@ class MessageStore:
         finally:
             self.abandon()
 
+    async def _until_idle(self) -> None:
+        while not self.rounds.idle() and self.rounds.failure is None:  # noqa: ASYNC110 - no event on the hot path
+            await asyncio.sleep(_IDLE_LOOK)
+
     def abandon(self) -> None:
         """Close without a checkpoint, as a crash would: the next opening recovers."""
+        self.rounds.stop(StoreError("the store is closed"))
         for worker in (self._journal_worker, self._files_worker, self._read_worker):
             worker.close()
         self.journal.close()
@@ -270,6 +304,21 @@ class MessageStore:
 
     def _fail(self, error: Exception) -> None:
         self.failed(error)
+
+    def _journal_full(self) -> None:
+        self.space.set_full(self.space.full | frozenset([self._place.own]))
+
+
+def _make_dir(files: Files, path: str) -> None:
+    """Create a directory and its missing parents, durably."""
+    made = []
+    while not files.exists(path):
+        made.append(path)
+        path = path.rpartition("/")[0] or "/"
+    if made:
+        files.make_dir(made[0])
+    for each in reversed(made):
+        files.sync_dir(each.rpartition("/")[0] or "/")
 
 
 def read_boot_id(files: Files) -> bytes:
@@ -285,19 +334,20 @@ def _lock(files: Files, place: Place) -> list[int]:
     for path in sorted({place.log_path, *(root.path for root in place.roots)}):
         try:
             locks.append(files.lock_dir(path))
-        except BlockingIOError as exc:
+        except OSError as exc:
             for lock in locks:
                 files.close(lock)
-            raise StoreLocked(f"{path} is in use by another broker") from exc
+            if isinstance(exc, BlockingIOError):
+                raise StoreLocked(f"{path} is in use by another broker") from exc
+            raise
     return locks
 
 
 def _lock_java_out(files: Files, place: Place) -> None:
     folder = f"{place.log_path}/transactions"
-    files.make_dir(folder)
+    _make_dir(files, folder)
     files.close(files.open(f"{folder}/{JAVA_LOCK}", write=True, create=True))
     files.sync_dir(folder)
-    files.sync_dir(place.log_path)
 
 
 def _let_java_in(files: Files, place: Place) -> None:
