@@ -4,8 +4,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
+from metaq._version import REFERENCE_VERSION
 from metaq.broker.gets import Gets
 from metaq.broker.ids import IdAllocator
 from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, TopicRegistry
@@ -14,7 +15,6 @@ from metaq.broker.stats import Statistics
 from metaq.broker.stats_text import BrokerState, PartitionState, answer
 from metaq.broker.topics import Topics
 from metaq.config.model import BrokerConfig
-from metaq._version import REFERENCE_VERSION
 from metaq.errors import Status
 from metaq.ports import World
 from metaq.protocol.commands import (
@@ -36,6 +36,8 @@ from metaq.protocol.encoder import result
 from metaq.store.store import MessageStore
 
 log = logging.getLogger(__name__)
+
+_MOST_AT_ONCE: Final = 1 << 20  # bytes of replies that leave in one write
 
 EXTENSIONS = "metaq/1"  # answered to `version <opaque> metaq`; the names of extensions follow it
 
@@ -93,10 +95,24 @@ class Broker:
             self.puts.store(peer, puts)
             if len(puts) == len(commands):
                 return
+            commands = [command for command in commands if type(command) is not Put]
+        self._answer(peer, commands)
+
+    def _answer(self, peer: Peer, commands: Sequence[Command]) -> None:
+        """Carry out what is no put; stop while the peer has much to read first, or the disk much to bring."""
         replies: list[Buffer] = []
-        for command in commands:
-            if type(command) is not Put:
-                self._other(peer, command, replies)
+        size = 0
+        for done, command in enumerate(commands, 1):
+            count = len(replies)
+            self._other(peer, command, replies)
+            size += sum(map(len, replies[count:]))
+            if size > _MOST_AT_ONCE or peer.full():
+                if replies:
+                    peer.send_parts(replies)
+                replies, size = [], 0
+                if peer.full() and done < len(commands):
+                    peer.later(commands[done:])
+                    return
         if replies:
             peer.send_parts(replies)
         if isinstance(commands[-1], Quit):

@@ -42,7 +42,9 @@ class Gets:
         except RequestError as exc:
             return [self._refuse(command, exc, tally)]
         if isinstance(found, Cold):
-            self._store.read_cold(found, partial(self._send_cold, peer, command))
+            size = found.size + sum(map(len, found.rest))
+            peer.owe(size)
+            self._store.read_cold(found, partial(self._send_cold, peer, command, size))
             return []
         return _value(found, command.opaque)
 
@@ -65,17 +67,17 @@ class Gets:
             tally.misses += 1
         return result(exc.status, str(exc), command.opaque)
 
-    def _send_cold(self, peer: Peer, command: Get, parts: Parts | None, error: BaseException | None) -> None:
-        if parts is not None:
-            peer.send_parts(_value(parts, command.opaque))
-            return
-        text = f"Get message from [broker '{self.url}'] [partition '{command.target}'] failed.Detail:{error}"
+    def _send_cold(self, peer: Peer, command: Get, size: int, parts: Parts | None, error: BaseException | None) -> None:
+        peer.send_parts([self._cold_failure(command, error)] if parts is None else _value(parts, command.opaque))
+        peer.owe(-size)
+
+    def _cold_failure(self, command: Get, error: BaseException | None) -> bytes:
         if isinstance(error, FileNotFoundError):  # retention took the segment meanwhile
             log = self._store.get(command.target)
             moved = OffsetMoved(log.start if log else 0)
-            peer.send(self._refuse(command, moved, self._statistics.tally(command.target.topic)))
-            return
-        peer.send(result(Status.ERROR, text, command.opaque))
+            return self._refuse(command, moved, self._statistics.tally(command.target.topic))
+        text = f"Get message from [broker '{self.url}'] [partition '{command.target}'] failed.Detail:{error}"
+        return result(Status.ERROR, text, command.opaque)
 
     def nearest(self, command: Offset) -> bytes:
         """Return the reply to `offset`: the first offset, a segment's beginning, or the end."""

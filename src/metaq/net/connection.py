@@ -49,12 +49,11 @@ class Connections:
             connection.go_on()
 
     def close_idle(self) -> None:
-        """Close those that sent nothing since the last call."""
+        """Close those with which nothing has happened since the last call."""
         for connection in list(self.all):
-            if not connection.active:
+            if connection.idle():
                 log.info("%s: idle, closed", connection.name)
-                connection.finish()
-            connection.active = False
+                connection.abort() if connection.unread() else connection.finish()
 
 
 class Connection(asyncio.Protocol):
@@ -67,6 +66,10 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._slow = False  # the peer does not read
+        self._owed = 0  # bytes that the disk is to bring for it
+        self._later: list[Command] = []  # what it asked for beyond what it reads
+        self._ending = False  # nothing more is accepted
+        self._unread = 0
         self._held = False  # the broker has no room
         self.active = True
         self.name = ""
@@ -83,15 +86,55 @@ class Connection(asyncio.Protocol):
         self.active = True
         commands = self._feed(data)
         if commands:
-            try:
-                self._execute(self, commands)
-            except Exception:
-                log.exception("%s: unexpected, connection closed", self.name)
-                self.abort()
-                return
-        if self._decoder.error is not None:
+            if self._later:
+                self._later += commands
+            else:
+                self._carry_out(commands)
+        if self._decoder.error is not None and not self._ending:
             log.warning("%s: %s, connection closed", self.name, self._decoder.error)
+            self._ending = True
+            self._go_on()
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
+        try:
+            self._execute(self, commands)
+        except Exception:
+            log.exception("%s: unexpected, connection closed", self.name)
+            self.abort()
+
+    def full(self) -> bool:
+        """Return whether so much waits for the peer, sent or to come from the disk, that it should get no more."""
+        return self._slow or self._owed > HIGH_WATER
+
+    def owe(self, size: int) -> None:
+        """Count bytes that the disk is to bring for this peer; the same number below 0 when it has."""
+        self._owed += size
+        if size < 0:
+            self._go_on()
+
+    def later(self, commands: Sequence[Command]) -> None:
+        """Have commands carried out when the peer is not full any more; until then nothing is read from it."""
+        self._later = list(commands)
+        self._choose()
+
+    def _go_on(self) -> None:
+        """Carry out what waited for the peer to read, then read from it again."""
+        while self._later and not self.full() and self._transport is not None:
+            commands, self._later = self._later, []
+            self._carry_out(commands)
+        self._choose()
+        if self._ending and not self._later:
             self.finish()
+
+    def idle(self) -> bool:
+        """Return whether the peer has neither sent nor taken anything since the last call."""
+        before, self._unread = self._unread, self.unread()
+        active, self.active = self.active, False
+        return not active and self._unread >= before
+
+    def unread(self) -> int:
+        """Return how many bytes wait for the peer to read them."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def send(self, data: bytes) -> None:
         """Send without waiting; nothing if the connection is gone."""
@@ -115,6 +158,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._later.clear()
         self._connections.all.discard(self)
 
     def pause_writing(self) -> None:
@@ -123,7 +167,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._slow = False
-        self._choose()
+        self.active = True
+        self._go_on()
 
     def hold(self) -> None:
         """Do not read: the broker has no room."""
@@ -139,7 +184,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._slow or self._held:
+        if self._slow or self._held or self._later:
             transport.pause_reading()
         else:
             transport.resume_reading()
