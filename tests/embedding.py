@@ -102,6 +102,8 @@ class Peer(asyncio.Protocol):
         self.lost = False
         self.transport: asyncio.Transport
         self._news = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -114,12 +116,25 @@ class Peer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._news.set()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def drained(self) -> None:
+        """Return when the other end has taken most of what was sent, or is gone."""
+        async with asyncio.timeout(PATIENCE):
+            await self._writable.wait()
 
     async def sends(self, data: bytes) -> None:
         """Send; what the other end does not take yet waits in the transport."""
         self.transport.write(data)
 
-    async def _more(self) -> None:
+    async def more(self) -> None:
+        """Wait for more bytes, or the end. Raises ConnectionResetError if that was before."""
         if self.lost:
             raise ConnectionResetError(f"closed, after {bytes(self.received[-200:])!r}")
         self._news.clear()
@@ -132,11 +147,11 @@ class Peer(asyncio.Protocol):
     async def frame(self) -> bytes:
         """Return the next reply, head and body. Raises ConnectionResetError if the connection ends before."""
         while (end := self.received.find(b"\r\n")) < 0:
-            await self._more()
+            await self.more()
         head = self.received[:end].split(b" ")
         size = end + 2 + int(head[2 if head[0] == b"result" else 1])
         while len(self.received) < size:
-            await self._more()
+            await self.more()
         frame = bytes(self.received[:size])
         del self.received[:size]
         return frame
@@ -156,14 +171,14 @@ class Peer(asyncio.Protocol):
     async def gets_exactly(self, data: bytes) -> None:
         """Take these bytes, be they several replies."""
         while len(self.received) < len(data) and data.startswith(self.received):
-            await self._more()
+            await self.more()
         assert bytes(self.received[: len(data)]) == data
         del self.received[: len(data)]
 
     async def closes(self) -> None:
         """See the broker close the connection without another byte."""
         while not self.lost:
-            await self._more()
+            await self.more()
         assert not self.received
 
     async def stays_silent_until(self, event: Awaitable[T]) -> T:
