@@ -135,6 +135,7 @@ class ZooKeeperClient:
             )
         except ValueError as exc:
             raise ConfigError(f"zk.zkConnect={self._hosts}: {exc}") from exc
+        _hurry(self._kazoo, min(max(self._session_timeout / 6, 1.0), 5.0))
         self._kazoo.add_listener(self._hear_state)
         self._kazoo.start_async()
         try:
@@ -346,6 +347,17 @@ class ZooKeeperClient:
             log.log(*_STATE_LOG[state], self._hosts)
             for listener in list(self._listeners):
                 listener(state)
+
+
+def _hurry(kazoo: Any, limit: float) -> None:
+    """Have kazoo wait at most `limit` seconds for the answer to its first packet.
+
+    A server that is starting may accept a connection and never answer on it. kazoo waits a whole session time-out,
+    so that the session is over by then: of 60 reconnections during restarts two took 30 s.
+    """
+    connection = kazoo._connection
+    greet = connection._invoke  # "used during connection establishment only"
+    connection._invoke = lambda timeout, request, xid=None: greet(min(timeout, limit), request, xid)
 
 
 _STATE_LOG: Final = {
