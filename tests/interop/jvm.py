@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -42,11 +43,16 @@ def class_path() -> str:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that is free, from below those that the system gives to outgoing connections.
+
+    A port the system chose could be such a connection's before the JVM, half a second later, listens on it.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, max(first_outgoing, 20_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class JavaProcess:

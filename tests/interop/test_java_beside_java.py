@@ -37,6 +37,11 @@ def test_only_the_named_keys_of_one_section_change() -> None:
     assert changed == "[system]\nserverPort=9\nbrokerId = 1\n; serverPort=5\n[topic=a]\nserverPort=7\n"
 
 
+def test_a_free_port_is_none_that_an_outgoing_connection_may_get() -> None:
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(10_000 <= jvm.free_port() < max(first_outgoing, 20_000) for _ in range(20))
+
+
 def test_the_class_path_names_jars_that_exist(java: str) -> None:
     _resources, classes, jars = java.split(":")
     assert (Path(classes) / "judge" / "Produce.class").exists()
