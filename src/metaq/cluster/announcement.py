@@ -74,6 +74,11 @@ class Announcement:
         self._checksum = (-1, -1)  # value and generation last written
         self._written: dict[str, Visible] = {}
 
+    @property
+    def announced(self) -> bool:
+        """Return whether the broker's node was written in the latest session."""
+        return self._announced
+
     def has(self, topic: str) -> bool:
         """Return whether the topic's nodes were written in this session."""
         return self._session == self._registry.session and topic in self._written

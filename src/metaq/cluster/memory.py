@@ -53,8 +53,8 @@ class MemoryTree:
         return self._sessions
 
     def end_session(self, session: int) -> None:
-        """Delete the ephemeral nodes of a session."""
-        for path in [path for path, node in self._nodes.items() if node.owner == session]:
+        """Delete the ephemeral nodes of a session; 0 is none."""
+        for path in [path for path, node in self._nodes.items() if session and node.owner == session]:
             self.apply(Delete(path), session)
 
     def node(self, path: str) -> Node | None:

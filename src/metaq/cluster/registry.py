@@ -108,7 +108,7 @@ class BrokerRegistration:
             return
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        if not self._was_registered:
+        if not self._was_registered and not self._announcement.announced:
             return  # the nodes there are may be another's
         try:
             async with asyncio.timeout(_WITHDRAW_TIME):
