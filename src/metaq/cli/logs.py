@@ -46,6 +46,12 @@ def configure(form: str, level: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
+def show_to_people() -> None:
+    """Show what happens meanwhile, such as a broken connection, to who sits at a terminal; scripts get the outcome."""
+    level = logging.WARNING if sys.stderr.isatty() else logging.CRITICAL
+    logging.basicConfig(format="metaq: %(message)s", level=level)
+
+
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
 

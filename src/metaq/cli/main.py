@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 import click
 
 from metaq._version import REFERENCE_VERSION, __version__
+from metaq.cli import logs
 from metaq.cli.commands import Commands
 from metaq.cli.output import complain
 from metaq.errors import MetaqError
@@ -40,6 +41,7 @@ def metaq() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out one command line and end the process with its exit status."""
+    logs.show_to_people()
     sys.exit(run(arguments))
 
 
