@@ -32,7 +32,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
     """A real ZooKeeper on a free loopback port, one for all tests of this process."""
-    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
+    require("ZooKeeper (Debian package zookeeper) or Java", ZooKeeper.available())
     server = ZooKeeper(tmp_path_factory.mktemp("zookeeper"))
     server.start()
     yield server
