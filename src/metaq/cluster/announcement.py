@@ -140,7 +140,7 @@ class Announcement:
         """Return whether all that was written is still there and ours; what is not will be written again.
 
         A synchronous slave of 1.4.6.2 deletes the topic nodes of its master and overwrites its checksum. `changed` is
-        called when the broker node, the checksum or one of the first topics changes.
+        called when the broker node, the checksum or one of the first topics changes. Raises SessionLost.
         """
         broker_id, slave_id, _ = self._identity
         node = await self._registry.get(self._paths.broker_address(broker_id, slave_id), changed)
@@ -158,6 +158,8 @@ class Announcement:
         nodes = [(path, topic) for topic, visible in self._written.items() for path, _ in self._nodes(topic, visible)]
         results = await self._registry.apply([Check(path) for path, _ in nodes])
         missing = {topic for (_, topic), error in zip(nodes, results, strict=True) if error is not None}
+        if self._registry.session != self._session:
+            raise SessionLost()  # all of it is gone, and that is why
         for topic in missing:
             del self._written[topic]
         return complete and not missing
