@@ -35,12 +35,13 @@ want_compiler() {
     [ -e /usr/include/zlib.h ] || want zlib1g-dev "the load generators cannot be compiled"
 }
 
+# Installs, never upgrades: what a machine has already is not ours to change.
 install_wanted() {
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "installing Debian packages:$missing" >&2
         # shellcheck disable=SC2086 # one word per package
-        if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing; } >&2; then
+        if { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-upgrade --no-install-recommends $missing; } >&2; then
             missing=""
             return 0
         fi
