@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,30 +13,23 @@ from metaq.cluster.operations import Node, RegistryClosed, State, Unreachable
 from metaq.cluster.registry import BrokerRegistration
 from metaq.cluster.watching import watch_node
 from metaq.cluster.zk import ZooKeeperClient
-from metaq.config.model import BrokerConfig
+from metaq.config.model import BrokerConfig, ZooKeeperConfig
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress
 from metaq.testing import ZooKeeper
 from tests.cluster.conftest import DEADLINE, until, until_async
+from tests.cluster.gate import Gate
 from tests.conftest import require
 
 
-@pytest.fixture(scope="module")
-def spare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
-    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
-    with ZooKeeper(tmp_path_factory.mktemp("spare")) as server:
-        yield server
-
-
 @pytest.fixture
-def own(spare: ZooKeeper) -> ZooKeeper:
-    """A ZooKeeper that tests may stop and restart; it runs when a test begins."""
-    if not spare.running:
-        spare.start()
-    return spare
+async def gate(zookeeper: ZooKeeper) -> AsyncIterator[Gate]:
+    """The only way to ZooKeeper, which a test may cut."""
+    async with Gate(zookeeper.address) as made:
+        yield made
 
 
-async def connected(server: ZooKeeper, *, patience: float | None = None) -> ZooKeeperClient:
+async def connected(server: ZooKeeper | Gate, *, patience: float | None = None) -> ZooKeeperClient:
     client = ZooKeeperClient(server.address, session_timeout=4.0, patience=patience)
     await client.connect(DEADLINE)
     return client
@@ -102,13 +95,13 @@ async def test_a_chroot_is_created_and_hides_the_rest(zookeeper: ZooKeeper) -> N
     await outside.close()
 
 
-async def test_without_connection_operations_wait_or_lose_patience_and_close_is_quick(own: ZooKeeper) -> None:
-    patient, hasty = await connected(own), await connected(own, patience=0.1)
+async def test_without_connection_operations_wait_or_lose_patience_and_close_is_quick(gate: Gate) -> None:
+    patient, hasty = await connected(gate), await connected(gate, patience=0.1)
     states: list[State] = []
     patient.on_state(states.append)
-    await asyncio.to_thread(own.stop)
+    gate.cut()
     await until(lambda: patient.state is hasty.state is State.SUSPENDED)
-    with pytest.raises(Unreachable, match=own.address):
+    with pytest.raises(Unreachable, match=gate.address):
         await hasty.get("/")
     waiting = asyncio.create_task(patient.create("/later", b"1", ephemeral=True))
     # far more than kazoo's pair of sockets would hold while nobody empties it
@@ -117,7 +110,7 @@ async def test_without_connection_operations_wait_or_lose_patience_and_close_is_
         await hasty.close()
     for task in abandoned:
         task.cancel()
-    await asyncio.to_thread(own.start)
+    gate.open()
     async with asyncio.timeout(DEADLINE):
         await waiting
     assert await patient.get("/later") == Node(b"1", patient.session)
@@ -126,45 +119,31 @@ async def test_without_connection_operations_wait_or_lose_patience_and_close_is_
 
 
 async def test_a_server_that_accepts_and_never_answers_is_soon_left(zookeeper: ZooKeeper) -> None:
-    connections: list[asyncio.StreamWriter] = []
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
-        if len(connections) > 1:
-            port = int(zookeeper.address.partition(":")[2])
-            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    client = ZooKeeperClient(f"127.0.0.1:{port}", session_timeout=6.0)
-    await client.connect(4.0)
-    assert len(connections) == 2
-    await client.close()
-    server.close()
-    connections[0].close()
+    async with Gate(zookeeper.address, deaf=1) as gate:
+        client = ZooKeeperClient(gate.address, session_timeout=6.0)
+        await client.connect(4.0)
+        assert gate.connections == 2
+        await client.close()
 
 
-async def test_requests_under_way_when_the_server_dies_are_repeated(own: ZooKeeper) -> None:
-    client = await connected(own)
-    await client.create("/t")
-    tasks = [asyncio.create_task(client.set("/t", b"%d" % n)) for n in range(500)]
-    tasks += [asyncio.create_task(client.ensure(f"/t/{n}")) for n in range(100)]
-    await asyncio.to_thread(own.restart)
-    async with asyncio.timeout(DEADLINE):
-        await asyncio.gather(*tasks)
-    assert len(await client.children("/t") or ()) == 100
+async def test_requests_under_way_when_the_connection_breaks_are_repeated(gate: Gate) -> None:
+    client = await connected(gate)
+    await client.create("/repeated")
+    for _ in range(3):
+        tasks = [asyncio.create_task(client.set("/repeated", b"%d" % n)) for n in range(300)]
+        tasks += [asyncio.create_task(client.ensure(f"/repeated/{n}")) for n in range(100)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        gate.cut()
+        gate.open()
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(*tasks)
+    assert len(await client.children("/repeated") or ()) == 100
     await client.close()
 
 
-async def test_whoever_waits_when_it_is_closed_gets_an_error(own: ZooKeeper) -> None:
-    client = await connected(own)
-    await asyncio.to_thread(own.stop)
+async def test_whoever_waits_when_it_is_closed_gets_an_error(gate: Gate) -> None:
+    client = await connected(gate)
+    gate.cut()
     await until(lambda: client.state is State.SUSPENDED)
     tasks = [asyncio.create_task(client.get(f"/{n}")) for n in range(200)]
     await asyncio.sleep(0)
@@ -173,41 +152,47 @@ async def test_whoever_waits_when_it_is_closed_gets_an_error(own: ZooKeeper) -> 
     assert {type(each) for each in results} == {RegistryClosed}
 
 
-async def test_a_broker_is_still_registered_after_a_restart_and_again_after_a_lost_session(own: ZooKeeper) -> None:
-    ours, theirs = await connected(own), await connected(own)
-    broker = BrokerRegistration(ours, BrokerConfig(broker_id=3), BrokerAddress("10.0.0.5", 8123))
-    await broker.register(["t"])
-    await asyncio.to_thread(own.restart)
-    await broker.add_topic("u")
-    assert await theirs.get("/meta/brokers/topics-sub/u/3-m") == Node(b'{"numParts":1,"broker":"3-m"}', ours.session)
-    session = ours.session
-    own.expire(*ours.credentials)
+async def test_a_broker_stays_registered_over_a_restart_of_zookeeper_and_is_again_when_the_session_ends(
+    tmp_path: Path,
+) -> None:
+    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
+    with ZooKeeper(tmp_path) as server:
+        ours, theirs = await connected(server), await connected(server)
+        broker = BrokerRegistration(ours, BrokerConfig(broker_id=3), BrokerAddress("10.0.0.5", 8123))
+        await broker.register(["t"])
+        await asyncio.to_thread(server.restart)
+        await broker.add_topic("u")
+        described = b'{"numParts":1,"broker":"3-m"}'
+        assert await theirs.get("/meta/brokers/topics-sub/u/3-m") == Node(described, ours.session)
+        old = ours.session
+        server.expire(*ours.credentials)
 
-    async def is_back() -> bool:
-        return ours.session not in (0, session) and await theirs.exists("/meta/brokers/topics-sub/u/3-m")
+        async def is_back() -> bool:
+            return ours.session not in (0, old) and await theirs.exists("/meta/brokers/topics-sub/u/3-m")
 
-    await until_async(is_back)
-    assert await theirs.get("/meta/brokers/ids/3/master") == Node(b"meta://10.0.0.5:8123", ours.session)
-    assert await theirs.children("/meta/brokers/topics") == ["t", "u"]
-    await broker.withdraw()
-    await ours.close()
-    await theirs.close()
+        await until_async(is_back)
+        assert await theirs.get("/meta/brokers/ids/3/master") == Node(b"meta://10.0.0.5:8123", ours.session)
+        assert await theirs.children("/meta/brokers/topics") == ["t", "u"]
+        await broker.withdraw()
+        await ours.close()
+        await theirs.close()
 
 
-async def test_withdrawing_without_zookeeper_gives_up(own: ZooKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_withdrawing_without_zookeeper_gives_up(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaq.cluster.registry._WITHDRAW_TIME", 0.1)
-    client = await connected(own)
-    broker = BrokerRegistration(client, BrokerConfig(broker_id=3), BrokerAddress("10.0.0.5", 8123))
+    client = await connected(gate)
+    config = BrokerConfig(broker_id=3, zookeeper=ZooKeeperConfig(root="/withdrawn"))
+    broker = BrokerRegistration(client, config, BrokerAddress("10.0.0.5", 8123))
     await broker.register(["t"])
-    await asyncio.to_thread(own.stop)
+    gate.cut()
     await until(lambda: client.state is State.SUSPENDED)
     async with asyncio.timeout(5.0):
         await broker.withdraw()
         await client.close()
 
 
-async def test_the_runner_says_why_it_does_not_start(tmp_path: Path) -> None:
+async def test_the_runner_says_why_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
-    (tmp_path / "data").write_text("a file where a folder should be")
+    monkeypatch.setattr("metaq.testing._JARS", tmp_path / "none.jar")
     with pytest.raises(OSError, match="did not start"):
         ZooKeeper(tmp_path).start()
