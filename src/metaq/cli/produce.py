@@ -83,7 +83,8 @@ async def send(url: str, job: Job, descriptor: int) -> None:
     under_way: Queue = asyncio.Queue(_IN_FLIGHT)
     async with connect(url, connect_timeout=CONNECT_TIMEOUT) as mq:
         producer = mq.producer(job.topic, in_flight=_IN_FLIGHT)
-        with Meter(f"to {job.topic}", size_of(descriptor)) as meter:
+        # who types the lines needs no display between them
+        with Meter(f"to {job.topic}", size_of(descriptor), shown=not os.isatty(descriptor)) as meter:
             sending = asyncio.ensure_future(send_lines(producer, job, descriptor, under_way))
             try:
                 await collect(job, under_way, meter)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from metaq import app
 from metaq._version import __version__
 from metaq.admin.control import ControlServer, Values
+from metaq.app import RunningBroker
+from metaq.app import run as run_broker
 from metaq.broker.stats_text import answer
 from metaq.cli.home import Home
 from metaq.config.model import BrokerConfig
@@ -27,7 +28,7 @@ class Operator:
     config: BrokerConfig
     wanted: asyncio.Event = field(default_factory=asyncio.Event)  # set: stop
     outcome: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    broker: app.RunningBroker | None = None
+    broker: RunningBroker | None = None
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self) -> Values:
@@ -81,7 +82,7 @@ class Operator:
             self.outcome.set_exception(error)
             self.outcome.exception()  # it counts as asked for also when nobody waits
 
-    def _serving(self) -> app.RunningBroker:
+    def _serving(self) -> RunningBroker:
         if self.broker is None:
             raise MetaqError("the broker is still starting")
         return self.broker
@@ -98,23 +99,21 @@ def report(reloaded: Reloaded) -> dict[str, object]:
 
 
 async def serve(config: BrokerConfig, home: Home | None, announce: Callable[[str], None]) -> None:
-    """Run a broker until it is told to stop. `announce` gets its addresses when it serves. Raises as app.run."""
+    """Run a broker until it is told to stop. `announce` gets its addresses when it serves. Raises as metaq.app.run."""
     operator = Operator(config)
     control = None if home is None else ControlServer(str(home.socket), operator)
 
-    def ready(broker: app.RunningBroker) -> None:
+    def ready(broker: RunningBroker) -> None:
         operator.broker = broker
         log.info("serving at %s", broker.address)
         announce(f"{broker.address} port={broker.port} pid={os.getpid()}")
 
     log.info("metaq %s, process %d, starts with %s", __version__, os.getpid(), config.path)
-    for warning in config.warnings:
-        log.warning("%s", warning)
     with handled_signals(operator):
         try:
             if control is not None:
                 await control.open()
-            await app.run(config, ready=ready, stop=operator.wanted)
+            await run_broker(config, ready=ready, stop=operator.wanted)
             log.info("stopped in order")
             operator.finish(None)
         except (MetaqError, OSError) as exc:
