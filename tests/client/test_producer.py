@@ -10,11 +10,12 @@ import pytest
 import metaq.aio
 from metaq.aio import BrokerPartition, ConfigError, LinkClosed, NoBroker, Refused, RequestTimeout
 from metaq.model import TopicPartition
-from metaq.protocol.commands import Put
+from metaq.protocol.commands import Command, Put
 from tests.client.conftest import QUICK
 from tests.client.fake_broker import (
     Act,
     FakeBroker,
+    Peer,
     garbage,
     half_frame,
     hang_up,
@@ -303,3 +304,18 @@ async def test_a_bare_number_needs_a_single_broker(broker: FakeBroker) -> None:
             await asyncio.sleep(0.001)
         with pytest.raises(ConfigError, match=re.escape("several brokers (0, 1)")):
             await both.producer("t").send(b"x", partition=0)
+
+
+async def test_what_may_be_stored_is_never_called_not_sent(broker: FakeBroker, mq: metaq.aio.MessageQueue) -> None:
+    stopping: list[asyncio.Task[None]] = []
+
+    def store_and_die(peer: Peer, command: Command) -> None:
+        assert isinstance(command, Put)
+        peer.broker.put(command)
+        stopping.append(asyncio.ensure_future(peer.broker.stop()))
+
+    broker.next(Put, store_and_die)
+    with pytest.raises(LinkClosed, match="put to t"):  # though the second attempt was not sent: NoBroker
+        await mq.producer("t", retries=1).send(b"x", partition=0, timeout=0.05)
+    await stopping[0]
+    assert len(broker.logs[T0]) == 21

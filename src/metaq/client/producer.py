@@ -198,12 +198,12 @@ class Producer:
         task.add_done_callback(self._again.discard)
 
     def _may_repeat(self, put: Put, error: ClientError) -> bool:
-        """Decide, and prepare the put for it: the only safe case is that it was certainly not stored."""
+        """Decide, and prepare the put for it."""
         assert put.route is not None
         partition = put.route.partition
         match error:
             case NoBroker():
-                return True
+                return True  # it was not sent
             case Refused(status=Status.FORBIDDEN):
                 if put.fixed is not None or not self._picker.is_free:
                     return False
@@ -212,27 +212,40 @@ class Producer:
                 elif put.attempts >= _CHOICES:
                     return False
                 return True
-            case LinkClosed() | RequestTimeout() if put.attempts <= self._options.retries:
+            case LinkClosed() | RequestTimeout():
+                put.uncertain = error
                 if not self._picker.is_free:
                     put.fixed = partition  # what a function of the user's chose stays chosen
-                put.deadline = self._loop.time() + put.timeout
-                return True
+                return self._has_attempt(put)
             case _:
                 return False
 
+    def _has_attempt(self, put: Put) -> bool:
+        """Give the put the time of another attempt, if the options allow one."""
+        if put.attempts > self._options.retries:
+            return False
+        put.deadline = self._loop.time() + put.timeout
+        return True
+
     async def _repeat(self, put: Put, error: ClientError) -> None:
-        try:
-            route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
-        except MetaqError as exc:
-            exc.__context__ = error
-            self._give_up(put, error if isinstance(error, Refused) or not isinstance(exc, ClientError) else exc)
-        except asyncio.CancelledError:
-            self._give_up(put, error)
-            raise
-        else:
-            self._submit(put, route)
+        while True:
+            try:
+                route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
+                break
+            except MetaqError as exc:
+                exc.__context__ = error
+                put.attempts += 1
+                if put.uncertain is None or not self._has_attempt(put):
+                    self._give_up(put, exc if isinstance(error, NoBroker) and isinstance(exc, ClientError) else error)
+                    return
+            except asyncio.CancelledError:
+                self._give_up(put, error)
+                raise
+        self._submit(put, route)
 
     def _give_up(self, put: Put, error: ClientError) -> None:
+        if isinstance(error, NoBroker) and put.uncertain is not None:
+            error = put.uncertain  # that one attempt was not sent says nothing of those before it
         put.waiter.failed(put.index, _with_place(self.topic, put, error))
         self._settled()
 

@@ -43,6 +43,7 @@ class Put(Call):
         "owner",
         "route",
         "timeout",
+        "uncertain",
         "waiter",
     )
 
@@ -57,6 +58,7 @@ class Put(Call):
         self.avoid: frozenset[BrokerPartition] = frozenset()  # partitions that were found closed
         self.route: Route | None = None
         self.timeout = 0.0  # seconds each attempt may take
+        self.uncertain: ClientError | None = None  # what came of an attempt that may have stored it
         self.waiter: Waiter
         self.index = 0  # among those of one waiter
 

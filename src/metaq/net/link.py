@@ -249,7 +249,8 @@ class Link:
         while not connection.lost.done():
             idle = self._loop.time() - connection.used
             if idle < self._options.heartbeat_idle and not failures:
-                await asyncio.wait([connection.lost], timeout=self._options.heartbeat_idle - idle)
+                # never so short a wait that adding it to the time changes nothing
+                await asyncio.wait([connection.lost], timeout=max(self._options.heartbeat_idle - idle, 0.001))
                 continue
             try:
                 reply = await self._version(connection, (), self._options.heartbeat_timeout)

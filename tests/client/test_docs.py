@@ -1,0 +1,36 @@
+"""Every sample of docs/client.md runs, against our own broker."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import metaq
+from metaq.client.background import LoopThread
+from tests.docs import Sample, samples
+from tests.embedding import Serving, configured, settings
+
+SAMPLES = samples("client.md")
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a broker in a thread of its own."""
+    folder = tmp_path_factory.mktemp("broker")
+    config = configured(folder, settings(folder, topics="[topic=orders]\nnumPartitions=2\n"))
+    thread = LoopThread()
+
+    async def start() -> Serving:
+        return await Serving(config).start()
+
+    broker = thread.call(start())
+    yield broker.port
+    thread.call(broker.end())
+    thread.close()
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_a_sample_of_the_client_document_runs(sample: Sample, port: int) -> None:
+    threads = threading.active_count()
+    sample._replace(text=sample.text.replace("127.0.0.1:8123", f"127.0.0.1:{port}")).run({"metaq": metaq})
+    assert threading.active_count() == threads
