@@ -6,5 +6,5 @@ bin=.venv/bin
 $bin/ruff format --check .
 $bin/ruff check .
 $bin/mypy
-$bin/lint-imports --no-logo
+$bin/lint-imports --no-logo --no-cache
 exec $bin/python -m pytest -q tests/unit/test_budgets.py tests/unit/test_imports.py tests/unit/test_exported_members.py

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -175,6 +176,9 @@ class OsFiles:
             os.close(fd)
             raise
         return fd
+
+    def most_open(self) -> int:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
     def free_space(self, path: str) -> tuple[int, int]:
         """Return (device number, bytes free). What is set aside for root does not count, also if we are root."""

@@ -100,6 +100,9 @@ class Files(Protocol):
     def lock_dir(self, path: str) -> int:
         """Lock the directory for this process (flock) and return its descriptor; BlockingIOError if another has it."""
 
+    def most_open(self) -> int:
+        """Return how many descriptors this process may have."""
+
     def free_space(self, path: str) -> tuple[int, int]:
         """Return (id of the file system, bytes a process like ours may still write there)."""
 

@@ -295,6 +295,9 @@ class SimDisk:
         self.media.locks[folder.serial] = fd
         return fd
 
+    def most_open(self) -> int:
+        return 1024
+
     def free_space(self, path: str) -> tuple[int, int]:
         self._look("free_space", path)
         self.media.find(path)

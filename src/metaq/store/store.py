@@ -67,26 +67,28 @@ class MessageStore:
         self.mover = Mover(self._files_worker, writer, config.tail_memory, wanted)
         self.rounds = Rounds(self.journal, loop, self.mover, config.large_run, self._fail)
         self.pressure: Callable[[], None] = lambda: None  # told when `congested` becomes true
-        self.rounds.most_waiting = self.mover.memory // 4
-        self.rounds.crowded = self.mover.crowded = self._crowded
-        self.rounds.sync_now = self.sync_now
-        self.rounds.sync_later = self._sync_later
-        self.journal.failed = self.rounds.fail
-        self.mover.failed = self.rounds.give_up
-        self.rounds.full = self._journal_full
-        self.reader = Reader(world.files, self._read_worker, config.open_files or 1024)
+        self.reader = Reader(world.files, self._read_worker, open_files(config, world.files))
         self.producers = opened.producers
         self.next_log_id = opened.next_log_id
         self.housekeeping = Housekeeping(self, self, self._place.own, world.files, world.clock)
         self.housekeeping.wanted = wanted
         self.housekeeping.journal_limit = config.journal_limit
         self.housekeeping.boot_id = boot_id.hex()
-        self.append = self.rounds.append
-        self.commit = self.rounds.commit
-        self.slice = self.reader.slice
-        self.read_cold = self.reader.read_cold
+        self.append, self.commit = self.rounds.append, self.rounds.commit
+        self.slice, self.read_cold = self.reader.slice, self.reader.read_cold
+        self._connect()
         for found in opened.logs:
             self._add_found(found)
+
+    def _connect(self) -> None:
+        """Let the parts hear of each other."""
+        self.rounds.most_waiting = self.mover.memory // 4
+        self.rounds.crowded = self.mover.crowded = self._crowded
+        self.rounds.sync_now = self.sync_now
+        self.rounds.sync_later = self._sync_later
+        self.rounds.full = self._journal_full
+        self.journal.failed = self.rounds.fail
+        self.mover.failed = self.rounds.give_up
 
     @classmethod
     def open(cls, config: BrokerConfig, world: World, foreign: Foreign = Foreign.REFUSE) -> "MessageStore":
@@ -99,7 +101,7 @@ class MessageStore:
         for path in [*(root.path for root in place.roots), *own]:
             _make_dir(files, path)
         locks = _lock(files, place)
-        writer = PartitionFiles(files, config.open_files or 1024)
+        writer = PartitionFiles(files, open_files(config, files))
         store = None
         try:
             opened = Opening(files, writer, place, read_boot_id(files), foreign).run()
@@ -319,6 +321,14 @@ def _make_dir(files: Files, path: str) -> None:
         files.make_dir(made[0])
     for each in reversed(made):
         files.sync_dir(each.rpartition("/")[0] or "/")
+
+
+def open_files(config: BrokerConfig, files: Files) -> int:
+    """Return how many partition files the writer may keep open, and how many the readers.
+
+    Without `openFiles` a quarter of what the process may open each; connections have the other half.
+    """
+    return config.open_files or max(16, files.most_open() // 4)
 
 
 def read_boot_id(files: Files) -> bytes:
