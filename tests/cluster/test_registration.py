@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from metaq.cluster.announcement import Announcement, Identity, Visible
-from metaq.cluster.operations import BrokerConflict, Node, State
+from metaq.cluster.operations import BrokerConflict, Node, NodeExists, State
 from metaq.cluster.paths import Paths
 from metaq.cluster.ports import Registry
 from metaq.cluster.registry import BrokerRegistration, NoRegistry
@@ -270,15 +270,36 @@ async def test_what_a_synchronous_slave_of_1_4_6_2_destroys_is_made_again(ensemb
     before = await tree(ours)
     for section in ("topics", "topics-pub", "topics-sub"):
         assert await slave.delete(f"/meta/brokers/{section}/meta-test/0-m")
-    await slave.set("/meta/brokers/ids/0/master_config_checksum", b"1")
 
     async def is_whole() -> bool:
         return await tree(slave) == before
 
     await until_async(is_whole)
+    await slave.set("/meta/brokers/ids/0/master_config_checksum", b"1")
+    await until_async(is_whole)
     assert await slave.delete("/meta/brokers/ids/0/master")
     await until_async(is_whole)
     await broker.withdraw()
+
+
+async def test_what_another_broker_has_taken_over_is_not_withdrawn(
+    ensemble: Ensemble, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = await ensemble.connect(), await ensemble.connect()
+    broker = await registered(ours, config())
+    usurper = b"meta://10.0.0.9:8123"
+    while True:
+        await theirs.delete("/meta/brokers/ids/0/master")
+        try:
+            await theirs.create("/meta/brokers/ids/0/master", usurper, ephemeral=True)
+            break
+        except NodeExists:
+            continue
+    await until(lambda: "registered already at meta://10.0.0.9:8123" in caplog.text)
+    before = await tree(theirs)
+    await broker.withdraw()
+    assert await tree(theirs) == before
+    assert before["/meta/brokers/ids/0/master"] == Node(usurper, theirs.session)
 
 
 async def test_two_processes_with_one_url_do_not_fight_at_full_speed(

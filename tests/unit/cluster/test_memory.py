@@ -9,7 +9,9 @@ import pytest
 
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
 from metaq.cluster.operations import Node, NodeExists, SessionLost, State
+from metaq.cluster.ports import Changed
 from metaq.cluster.registry import BrokerRegistration
+from metaq.cluster.watching import Watch
 from metaq.config.model import BrokerConfig
 from metaq.model import BrokerAddress
 from tests.simulation.loop import SimLoop
@@ -41,6 +43,50 @@ def test_an_answer_that_is_lost_on_its_way_is_asked_for_again() -> None:
         registry.resume()
         with pytest.raises(NodeExists):
             await creating
+
+    run(main())
+
+
+def test_a_request_that_is_lost_on_its_way_is_sent_again() -> None:
+    async def main() -> None:
+        tree = MemoryTree()
+        registry = MemoryRegistry(tree, delay=lambda: 1.0)
+        await registry.connect()
+        creating = asyncio.create_task(registry.create("/a"))
+        await asyncio.sleep(0.5)
+        registry.suspend()
+        await asyncio.sleep(5.0)
+        assert tree.node("/a") is None
+        registry.resume()
+        await creating
+        assert tree.log == [("create", "/a")]
+
+    run(main())
+
+
+def test_a_watch_reads_once_per_change_and_again_after_an_error() -> None:
+    async def main() -> None:
+        reads: list[Changed] = []
+        told: list[int] = []
+
+        async def read(changed: Changed) -> int:
+            reads.append(changed)
+            if len(reads) == 2:
+                raise SessionLost
+            return len(reads)
+
+        watch = Watch("numbers", read, told.append)
+        assert await watch.value() == 1
+        await asyncio.sleep(1000.0)
+        assert told == [1]
+        reads[0]()
+        await asyncio.sleep(1000.0)
+        assert told == [1, 3]
+        reads[2]()
+        reads[2]()
+        await asyncio.sleep(1000.0)
+        assert told == [1, 3, 4]
+        await watch.close()
 
     run(main())
 
@@ -130,10 +176,11 @@ def storm(seed: int) -> tuple[list[tuple[str, str]], float, list[str] | None]:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_a_broker_comes_through_any_weather_completely_registered(seed: int) -> None:
+def test_a_broker_comes_through_any_weather_completely_registered(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     log, _, topics = storm(seed)
     assert topics == ["last", "t0", "t1", "t2", "t3", "t4"]
     assert len(log) > 20
+    assert "missing or changed" not in caplog.text  # nobody but the end of a session took any
 
 
 def test_one_seed_repeats_a_run_exactly() -> None:
