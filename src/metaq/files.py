@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 _IOV_MAX: Final = 1024  # parts a single pwritev takes (Linux: UIO_MAXIOV)
 _JOIN_BELOW: Final = 2048  # bytes a part has on average; smaller ones are cheaper to copy together than to list
+_MOST_OPEN: Final = 1 << 20  # fs.nr_open
 _NOWAIT_UNSUPPORTED: Final = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -178,7 +179,9 @@ class OsFiles:
         return fd
 
     def most_open(self) -> int:
-        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        """Return the soft limit of `ulimit -n`; of one that is no limit, what Linux grants at most by default."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return _MOST_OPEN if soft == resource.RLIM_INFINITY else soft
 
     def free_space(self, path: str) -> tuple[int, int]:
         """Return (device number, bytes free). What is set aside for root does not count, also if we are root."""

@@ -10,7 +10,7 @@ RANDOM_PARTITION = -1
 
 
 class Topics:
-    """The legal partitions of a configuration. Closed ones are remembered while the process lives, as in the original."""
+    """The legal partitions of a configuration. Closed ones are remembered while the process lives, not longer."""
 
     def __init__(self, config: BrokerConfig, random: Random) -> None:
         self._random = random

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from metaq.app import tune_process
 from metaq.cli import logs
 from metaq.cli.home import Home, claim, home_of_ini
 from metaq.cli.process import FAILED, READY
@@ -46,6 +47,7 @@ def run(
     herald = Herald(ready_fd)
     try:
         config = load(ini)
+        tune_process()
         with nullcontext() if home is None else claim(home):
             run_loop(serve(config, home, herald.ready))
     except (MetaqError, OSError) as exc:

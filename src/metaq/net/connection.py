@@ -33,6 +33,19 @@ class Connections:
     def __init__(self) -> None:
         self.all: set[Connection] = set()
         self.waiting = False
+        self._emptied = asyncio.Event()
+
+    def leave(self, connection: "Connection") -> None:
+        """Hear that a connection is gone."""
+        self.all.discard(connection)
+        if not self.all:
+            self._emptied.set()
+
+    async def gone(self) -> None:
+        """Wait until there is none."""
+        if self.all:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     def hold(self) -> None:
         """Stop reading from everybody, until the handler is not congested any more."""
@@ -159,7 +172,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._later.clear()
-        self._connections.all.discard(self)
+        self._connections.leave(self)
 
     def pause_writing(self) -> None:
         self._slow = True

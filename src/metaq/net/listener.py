@@ -72,8 +72,7 @@ class Listener:
             connection.finish()
         try:
             async with asyncio.timeout(1.0):
-                while self.connections.all:
-                    await asyncio.sleep(0.01)
+                await self.connections.gone()
         except TimeoutError:
             for connection in list(self.connections.all):
                 connection.abort()
