@@ -160,3 +160,18 @@ def test_ctrl_c_in_the_foreground_stops_in_order_without_a_traceback(home: Home)
     assert out == b""
     assert log.splitlines()[-1].endswith(b"INFO metaq.cli.run stopped in order")
     assert b"Traceback" not in log
+
+
+def test_ctrl_c_while_it_starts_leaves_it_starting_and_says_so(home: Home) -> None:
+    nobody = "zk.zkEnable=true\nzk.zkConnect=127.0.0.1:1\nzk.zkConnectionTimeoutMs=60000"
+    home.ini.write_text(home.ini.read_text().replace("zk.zkEnable=false", nobody))
+    command = metaq(*of(home, "start"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as start:
+        assert line_of(start) == "Starting meta broker...\n"
+        while running(home) is None:  # until the deadline of the test
+            os.sched_yield()
+        start.send_signal(signal.SIGINT)
+        err = start.communicate(timeout=DEADLINE)[1].decode()
+    assert start.returncode == 130
+    assert err.strip() == f"metaq: the broker goes on starting without us; see {home.log}, or stop it"
+    assert running(home) is not None

@@ -8,7 +8,7 @@ from metaq.cli import process
 from metaq.cli.commands import home_option, json_option
 from metaq.cli.control import ask
 from metaq.cli.home import Home, find_home, running
-from metaq.cli.output import emit, refuse, say
+from metaq.cli.output import complain, emit, refuse, say
 from metaq.cli.roles import ROLES, plugin_option, refuse_role
 from metaq.errors import MetaqError
 
@@ -39,7 +39,11 @@ def start(role: str | None, home_path: str | None, as_json: bool) -> None:
 def bring_up(home: Home, as_json: bool) -> None:
     """Start a broker and say where it serves. Raises StartFailed."""
     tell(as_json)("Starting meta broker...")
-    started = process.start(home)
+    try:
+        started = process.start(home)
+    except KeyboardInterrupt:
+        complain(f"the broker goes on starting without us; see {home.log}, or stop it")
+        raise
     if as_json:
         emit({"pid": started.pid, "address": started.addresses.split()[0], "log": str(home.log)})
     else:
