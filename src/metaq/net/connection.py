@@ -31,13 +31,13 @@ class Connections:
     """All connections of a listener: who is there, and who waits until the broker has room."""
 
     def __init__(self) -> None:
-        self.all: set[Connection] = set()
+        self.all: dict[Connection, None] = {}  # in the order they came, which a set would not keep
         self.waiting = False
         self._emptied = asyncio.Event()
 
     def leave(self, connection: "Connection") -> None:
         """Hear that a connection is gone."""
-        self.all.discard(connection)
+        self.all.pop(connection, None)
         if not self.all:
             self._emptied.set()
 
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
         self._transport.set_write_buffer_limits(HIGH_WATER)
         self.name = str(transport.get_extra_info("peername"))
-        self._connections.all.add(self)
+        self._connections.all[self] = None
         if self._connections.waiting:
             self.hold()
 

@@ -61,7 +61,7 @@ class Rounds:
         self._begun: list[PartitionLog] = []  # logs that this round tells the journal of
         self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
         self._must_sync = False
-        self._touched: set[PartitionLog] = set()
+        self._touched: dict[PartitionLog, None] = {}  # in order: a set of them would differ from run to run
         self._looks: list[Callable[[], None]] = []
         self._failed: Exception | None = None
         self.waiting_bytes = 0
@@ -176,7 +176,7 @@ class Rounds:
     def _look(self, log: PartitionLog) -> None:
         """An append met the mark: the segment is full, or the log is held by a large run."""
         if log.held:
-            self._touched.add(log)
+            self._touched[log] = None
             return
         self._seal((log,))
         self.announce(log)
