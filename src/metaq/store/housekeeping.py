@@ -132,9 +132,9 @@ class Housekeeping:
         self._settle(mark, states)
 
     def _settle(self, mark: Mark, states: list[LogState]) -> None:
-        ends = {state.id: state.end for state in states}
+        bases = {state.id: state.base for state in states}
         for log in self._store.all():
-            log.durable = min(ends.get(log.id, log.durable), log.visible)  # it may have been cut meanwhile
+            log.durable = min(bases.get(log.id, log.durable), log.visible)  # it may have been cut meanwhile
         self._parts.journal.release(mark)
         retired, self._retired = self._retired, []
         self._parts.journal.add_free(retired)

@@ -56,7 +56,7 @@ class Opened:
 
 @dataclass(slots=True)
 class OpenedLog:
-    """One partition, all of it in its files; below `durable` the checkpoint covers it."""
+    """One partition, all of it in its files; at `durable` the segment begins that the checkpoint has as active."""
 
     id: int
     key: TopicPartition
@@ -137,11 +137,14 @@ class Opening:
         end = partition.end
         if state is None or state.end != end:
             end = self._check_last(partition, state)
+            self._sync(partition, state.end if state else 0)
         bases = partition.bases or [state.end if state else 0]
         if state is not None and end < state.end:
             log.warning("%s ended at %d when it was closed, now at %d", partition.key, state.end, end)
         epochs = list(state.epochs) if state else []
-        return OpenedLog(log_id, partition.key, partition.root, partition.directory, bases, holes, end, end, epochs)
+        return OpenedLog(
+            log_id, partition.key, partition.root, partition.directory, bases, holes, end, bases[-1], epochs
+        )
 
     def _check_last(self, partition: FoundPartition, state: LogState | None) -> int:
         if not partition.segments:
@@ -171,6 +174,18 @@ class Opening:
             self._files.close(fd)
         return position
 
+    def _sync(self, partition: FoundPartition, known: int) -> None:
+        """Sync what stands beyond `known`: another broker need not have done it, and our checkpoint vouches for it."""
+        for segment in partition.segments:
+            if segment.end > known:
+                fd = self._files.open(f"{partition.directory}/{segment_name(segment.base)}", write=True)
+                try:
+                    self._files.fdatasync(fd)
+                finally:
+                    self._files.close(fd)
+        self._files.sync_dir(partition.directory)
+        self._files.sync_dir(partition.root.path)
+
     def _name_as_we_do(self, partition: FoundPartition) -> None:
         """Give segments the name we open them by; the original takes both."""
         misnamed = [segment for segment in partition.segments if segment.misnamed]
@@ -198,8 +213,10 @@ class Opening:
         self._make_durable(live)
         for key, partition in on_disk.items():
             self._clear(partition, states.get(key), key in survey.dropped)
+        self._writer.recovering = True
         Replay(self._writer, survey, directories).run(JournalReader(self._files, live, before.mark))
-        durable = {state.id: state.end for state in before.logs}
+        self._writer.recovering = False
+        durable = {state.id: state.base for state in before.logs}
         logs = [self._opened(state, min(durable.get(state.id, 0), state.end)) for state in survey.logs.values()]
         generation = _next_generation(found, before)
         return Opened(
@@ -288,8 +305,8 @@ class Opening:
 
     def _clear(self, partition: FoundPartition, state: Recovered | None, dropped: bool) -> None:
         """Leave in a folder what checkpoint and journal know; keep aside what else is there (rule 3)."""
-        if dropped and (state is None or not state.extents):
-            self._writer.remove_folder(partition.directory)  # of the partition before, if there is one again
+        if dropped and (state is None or state.kept <= state.floor):
+            self._writer.remove_folder(partition.directory)  # also if there is a new one, all of it in the journal
         elif state is None:
             self._remove_leavings(partition)
         elif partition.root.marker == state.root:
@@ -300,7 +317,7 @@ class Opening:
         self._name_as_we_do(partition)
         true = [segment for segment in partition.segments if state.is_true(segment.base)]
         bases = sorted({segment.base for segment in true} | {base for base in state.began if state.is_true(base)})
-        ends = dict(zip(bases, [*bases[1:], state.end], strict=True))
+        ends = dict(zip(bases, [*bases[1:], state.end], strict=False))  # none if no file is there
         for segment in reversed(partition.segments):
             if segment not in true:
                 self._remove(partition.directory, segment.base)

@@ -6,6 +6,7 @@ Used by the background writer's thread alone, so nothing here is locked; the loo
 import errno
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 from zlib import crc32
@@ -35,6 +36,7 @@ class PartitionFiles:
         self._unsynced: set[tuple[str, int]] = set()
         self._unsynced_folders: set[str] = set()
         self._broken: str | None = None  # what could not be synced, and why
+        self.recovering = False  # names that are there may be those of a process that ended before it synced them
 
     def write(self, piece: Piece) -> None:
         """Write one piece; the file and its folder are made where they are missing."""
@@ -148,11 +150,10 @@ class PartitionFiles:
 
     def _open_file(self, directory: str, base: int) -> int:
         path = f"{directory}/{segment_name(base)}"
-        try:
-            return self._files.open(path, write=True)
-        except FileNotFoundError:
-            pass
-        if not self._files.exists(directory):
+        if not self.recovering:
+            with suppress(FileNotFoundError):
+                return self._files.open(path, write=True)
+        if self.recovering or not self._files.exists(directory):
             self._files.make_dir(directory)
             self._unsynced_folders.add(directory.rpartition("/")[0])
         self._unsynced_folders.add(directory)

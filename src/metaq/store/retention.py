@@ -25,7 +25,8 @@ def expired(segments: Iterable[Sealed], policy: DeletePolicy, now: float, durabl
     """Return the bases of the segments to remove. Pure.
 
     They are judged from the head on and the first that stays ends it, so that no hole is made (the original judges each
-    by itself, and then refuses to start on the hole). `durable`: the end that the last checkpoint covers.
+    by itself, and then refuses to start on the hole). `durable`: where the segment begins that was the active one at
+    the last checkpoint; recovery wants that one, whatever was sealed since.
     """
     bases = []
     for segment in segments:

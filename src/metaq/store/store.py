@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, ValuesView
+from collections.abc import Callable, Iterable, ValuesView
+from contextlib import suppress
 from functools import partial
 
 from metaq.config.model import BrokerConfig, TopicConfig
@@ -98,8 +99,7 @@ class MessageStore:
         """
         files, place = world.files, place_of(config)
         own = [f"{place.own}/{name}" for name in ("journal", "checkpoint", "aside")]
-        for path in [*(root.path for root in place.roots), *own]:
-            _make_dir(files, path)
+        _make_dirs(files, [*(root.path for root in place.roots), *own])
         locks = _lock(files, place)
         writer = PartitionFiles(files, open_files(config, files))
         store = None
@@ -311,16 +311,20 @@ class MessageStore:
         self.space.set_full(self.space.full | frozenset([self._place.own]))
 
 
-def _make_dir(files: Files, path: str) -> None:
-    """Create a directory and its missing parents, durably."""
-    made = []
-    while not files.exists(path):
-        made.append(path)
-        path = path.rpartition("/")[0] or "/"
-    if made:
-        files.make_dir(made[0])
-    for each in reversed(made):
-        files.sync_dir(each.rpartition("/")[0] or "/")
+def _make_dirs(files: Files, paths: Iterable[str]) -> None:
+    """Create directories and their missing parents, durably.
+
+    Those that are there may be the work of a process that ended before it synced them; a parent that we may not read
+    is not ours and was there before.
+    """
+    parents = set()
+    for path in paths:
+        files.make_dir(path)
+        names = path.split("/")
+        parents.update("/".join(names[:depth]) for depth in range(2, len(names)))
+    for parent in ["/", *sorted(parents)]:
+        with suppress(PermissionError):
+            files.sync_dir(parent)
 
 
 def open_files(config: BrokerConfig, files: Files) -> int:
@@ -355,7 +359,7 @@ def _lock(files: Files, place: Place) -> list[int]:
 
 def _lock_java_out(files: Files, place: Place) -> None:
     folder = f"{place.log_path}/transactions"
-    _make_dir(files, folder)
+    _make_dirs(files, [folder])
     files.close(files.open(f"{folder}/{JAVA_LOCK}", write=True, create=True))
     files.sync_dir(folder)
 

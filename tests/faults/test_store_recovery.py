@@ -1,0 +1,199 @@
+"""Every rule of recovery (docs/storage.md), with the process killed or the power cut at every operation in between."""
+
+import asyncio
+from typing import Final
+
+import pytest
+
+from metaq.record import pack
+from tests.unit.store.course import ALSO, FAST, HOME, SAFE, Course, Life, Put, config, crashed, operations
+
+
+async def rule_1_generations(life: Life) -> None:
+    """Several openings, with and without puts between them, none of them followed by a stop in order."""
+    for size in (60, 0, 700, 0, 40):
+        life.open()
+        if size:
+            life.put(FAST, size, size)
+            life.put(SAFE, size)
+            await life.settle()
+        life.store.abandon()
+
+
+async def rule_2_one_break(life: Life) -> None:
+    """More rounds than a journal file takes, synced ones and others, and one that is larger than a file."""
+    life.open()
+    for number in range(8):
+        life.put(FAST, 900, 500)
+        if number % 3 == 2:
+            life.put(SAFE, 800)
+        await life.settle()
+    life.put(FAST, 5000, 5000)
+    await life.settle()
+    life.put(SAFE, 100)
+    await life.settle()
+
+
+async def rule_3_the_end(life: Life) -> None:
+    """The background writer is ahead of all syncs."""
+    life.open()
+    for _ in range(3):
+        life.put(FAST, 600, 700)
+        await life.settle()
+        await life.store.mover.move_all()
+    life.put(SAFE, 50)
+    life.put(FAST, 600, 700)
+    await life.settle()
+    await life.store.mover.move_all()
+
+
+async def rule_4_before_the_port_opens(life: Life) -> None:
+    """What is read after an opening was only written, not synced, before it."""
+    life.open()
+    life.put(FAST, 600, 700, 800)
+    await life.settle()
+    life.store.abandon()
+    life.open()
+    life.model.synced()
+    await life.look()
+    life.put(FAST, 20)
+    await life.settle()
+
+
+async def rule_5_large_runs(life: Life) -> None:
+    """Large runs before, between and behind small ones, with puts waiting for them and rolls among them."""
+    life.open()
+    life.put(SAFE, 100)
+    await life.settle()
+    life.put(SAFE, 1500, 1600)
+    life.put(ALSO, 200)
+    await asyncio.sleep(0.001)
+    life.put(SAFE, 70)
+    life.put(ALSO, 50)
+    await life.settle()
+    life.put(ALSO, 3000)
+    await asyncio.sleep(0.001)
+    life.put(ALSO, 3500)
+    checkpoint = asyncio.ensure_future(life.checkpoint())
+    await life.settle()
+    await checkpoint
+    life.put(SAFE, 40)
+    await life.settle()
+
+
+async def rule_6_freeing_the_journal(life: Life) -> None:
+    """Checkpoints while puts and large runs are on their way; retention behind them."""
+    life.open()
+    life.model.of(FAST).retires = True
+    for number in range(4):
+        life.put(FAST, 900, 1200)
+        life.put(SAFE, 300, 400)
+        await asyncio.sleep(0.001 * number)
+        checkpoint = asyncio.ensure_future(life.checkpoint())
+        life.put(FAST, 100)
+        life.put(SAFE, 3100 if number == 2 else 100)
+        await checkpoint
+        await life.settle()
+        log = life.log(FAST)
+        await life.store.housekeeping.retire_log(log, life.machine.clock.time() + 1e7)
+
+
+async def rule_7_clean_mark(life: Life) -> None:
+    """Stopped in order, started, changed by another broker in between, stopped again."""
+    life.open()
+    life.put(SAFE, 300)
+    life.put(FAST, 500)
+    await life.settle()
+    await life.close()
+    append_as_java(life)
+    life.open()
+    await life.look()
+    life.put(SAFE, 200)
+    await life.settle()
+    await life.close()
+    life.open()
+    await life.close()
+
+
+async def rule_8_java_is_locked_out(life: Life) -> None:
+    """Cuts, drops and new partitions of the same name; nothing of it may look like another broker's work."""
+    life.open()
+    life.put(SAFE, 900, 900, 900)
+    life.put(ALSO, 900)
+    await life.settle()
+    await asyncio.gather(life.store.mover.move_all(), life.cut(SAFE, 900))
+    life.put(SAFE, 50, 60)
+    await life.settle()
+    await life.checkpoint()
+    await life.drop(ALSO)
+    life.put(ALSO, 300)
+    await life.settle()
+    await life.store.mover.move_all()
+    await life.cut(SAFE, 950)
+    await life.epoch(SAFE, 3)
+    life.put(SAFE, 70)
+    await life.settle()
+    await life.drop(ALSO)
+
+
+async def rule_9_rolling(life: Life) -> None:
+    """Segments that fill up, cuts back into full ones, and another size of segments."""
+    life.open()
+    for _ in range(3):
+        life.put(SAFE, 700, 800, 900)
+        await life.settle()
+        await life.store.mover.move_all()
+    await life.cut(SAFE, 2400)
+    life.log(SAFE).set_limit(500)
+    life.put(SAFE, 300, 300)
+    await life.settle()
+    checkpoint = asyncio.ensure_future(life.checkpoint())
+    life.put(SAFE, 300, 300)
+    await checkpoint
+    await life.cut(SAFE, 1500)
+    life.log(SAFE).set_limit(2000)
+    life.put(SAFE, 400)
+    await life.settle()
+
+
+def append_as_java(life: Life) -> None:
+    """Append a record to a stopped store's file, as another broker does, and sync it."""
+    log = life.model.of(SAFE)
+    disk = life.machine.disk
+    path = f"{HOME}/{SAFE}/{0:020}.meta"
+    record = pack(-7, 0, b"of another broker")
+    fd = disk.open(path, write=True)
+    put = Put(disk.size(fd), record)
+    log.puts.append(put)
+    disk.pwrite(fd, record, put.offset)
+    disk.fdatasync(fd)
+    disk.close(fd)
+    put.acked = put.durable = True
+
+
+RULES: Final[dict[str, Course]] = {
+    course.__name__: course
+    for course in (
+        rule_1_generations,
+        rule_2_one_break,
+        rule_3_the_end,
+        rule_4_before_the_port_opens,
+        rule_5_large_runs,
+        rule_6_freeing_the_journal,
+        rule_7_clean_mark,
+        rule_8_java_is_locked_out,
+        rule_9_rolling,
+    )
+}
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["kill", "power"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_of_recovery_holds_whichever_operation_was_the_last(rule: str, power: bool) -> None:
+    course, settings = RULES[rule], config()
+    for at in range(1, operations(course, settings) + 1):
+        try:
+            crashed(course, settings, at, power=power)
+        except BaseException as exc:
+            exc.add_note(f"{rule}, operation {at}, {power=}")
+            raise

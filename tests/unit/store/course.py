@@ -1,0 +1,390 @@
+"""A store on a simulated disk, taken through a course of events, and a model that knows what must have survived.
+
+A course is a coroutine that is given a `Life`, one process with one store at a time. `crashed` runs it up to a
+chosen operation of the disk, ends the process there or cuts the power, opens the store again and lets the model check
+the five invariants of the message log.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import pytest
+
+from metaq.config.model import BrokerConfig, TopicConfig
+from metaq.model import TopicPartition
+from metaq.record import HEADER, HEADER_SIZE, pack, scan
+from metaq.store import checkpoint as checkpoints
+from metaq.store.layout import JAVA_LOCK
+from metaq.store.log import PartitionLog, segment_name
+from metaq.store.reader import Cold, Parts
+from metaq.store.store import BOOT_ID, MessageStore
+from tests.simulation.disk import PowerLoss, SimDisk
+from tests.simulation.world import Machine, World
+
+Course = Callable[["Life"], Coroutine[object, None, None]]
+
+HOME: Final = "/data"
+LOCK: Final = f"{HOME}/transactions/{JAVA_LOCK}"
+SAFE: Final = TopicPartition("safe", 0)  # syncs before it acknowledges
+ALSO: Final = TopicPartition("safe", 1)
+FAST: Final = TopicPartition("fast", 0)  # acknowledges what is written
+
+
+def config(**changes: object) -> BrokerConfig:
+    """Return settings so small that files are switched, segments rolled and runs large after a few puts."""
+    defaults = TopicConfig(name="", unflush_threshold=0, data_path=HOME)
+    small = BrokerConfig(
+        broker_id=1,
+        defaults=defaults,
+        topics=(replace(defaults, name="fast", unflush_threshold=1000),),
+        data_path=HOME,
+        data_log_path=HOME,
+        max_segment_size=2000,
+        journal_file_size=8192,
+        large_run=3000,
+        tail_memory=1 << 20,
+        disk_reserve=0,
+        open_files=3,
+    )
+    return replace(small, **changes)  # type: ignore[arg-type]  # tests name fields of BrokerConfig
+
+
+@dataclass(slots=True, eq=False)
+class Put:
+    """One record that was appended; `durable`: a power loss must not take it."""
+
+    offset: int
+    data: bytes
+    acked: bool = False
+    durable: bool = False
+
+
+@dataclass(slots=True)
+class Expected:
+    """What is known of one partition. `first`: below it retention may have taken everything."""
+
+    puts: list[Put] = field(default_factory=list)
+    seen: tuple[int, bytes] = (0, b"")  # what a reader saw, from which offset on
+    ending: int | None = None  # a cut to here, or a drop (0), is on its way
+    first: int = 0
+    retires: bool = False
+
+
+class Model:
+    """Knows what was acknowledged and what was read; says what is wrong after a crash."""
+
+    def __init__(self) -> None:
+        self.logs: dict[TopicPartition, Expected] = {}
+        self.serial = 0
+
+    def of(self, key: TopicPartition) -> Expected:
+        return self.logs.setdefault(key, Expected())
+
+    def record(self, size: int) -> bytes:
+        """Return a record of about `size` bytes that is like no other."""
+        self.serial += 1
+        text = b"%d." % self.serial
+        return pack(self.serial, 0, (text * (size // len(text) + 1))[: max(size - HEADER_SIZE, len(text))])
+
+    def acknowledge(self, puts: list[Put]) -> None:
+        for put in puts:
+            put.acked = True
+
+    def synced(self) -> None:
+        """A round was acknowledged as durable: then all that was acknowledged before is."""
+        for log in self.logs.values():
+            for put in log.puts:
+                put.durable = put.durable or put.acked
+
+    def ended(self, key: TopicPartition, to: int) -> None:
+        """A cut is done."""
+        log = self.of(key)
+        log.puts = [put for put in log.puts if put.offset < to]
+        log.seen = (log.seen[0], log.seen[1][: max(0, to - log.seen[0])])
+        log.ending = None
+
+    def crash(self, *, power: bool) -> None:
+        """Forget what need not survive."""
+        for key, log in self.logs.items():
+            if log.ending is not None:
+                for put in log.puts:
+                    if put.offset >= log.ending:
+                        put.acked = put.durable = False
+                log.seen = (log.seen[0], log.seen[1][: max(0, log.ending - log.seen[0])])
+                log.ending = None
+            if power:
+                for put in log.puts:
+                    put.acked = put.acked and put.durable
+                if key.topic == "fast":
+                    log.seen = (0, b"")
+
+    def check(self, key: TopicPartition, start: int, content: bytes) -> None:
+        """Compare with what a partition holds from `start` on, then take that for the truth."""
+        log = self.of(key)
+        assert start <= log.first or log.retires, f"{key} begins at {start}"
+        end = start + len(content)
+        tried: dict[int, list[Put]] = {}
+        for put in log.puts:
+            tried.setdefault(put.offset, []).append(put)
+        found: list[Put] = []
+        position = start
+        while position < end:
+            here = [p for p in tried.get(position, ()) if content.startswith(p.data, position - start)]
+            assert here, f"{key}: what stands at {position} was never put there; the end is {end}"
+            found.append(here[-1])
+            position += len(here[-1].data)
+        for put in log.puts:
+            assert put in found or not put.acked or put.offset < start, f"{key}: the record at {put.offset} is lost"
+        first = max(log.seen[0], start)
+        seen = log.seen[1][first - log.seen[0] :]
+        assert content[first - start : first - start + len(seen)] == seen, f"{key}: what a reader saw has changed"
+        for put in found:
+            put.acked = put.durable = True  # it can be read, so it is on disk (rule 4)
+        log.puts = found
+        log.seen = (start, content)
+
+
+class Life:
+    """One process on a machine. `opened` gives it a store; several may follow one another."""
+
+    def __init__(self, machine: Machine, model: Model, settings: BrokerConfig) -> None:
+        self.machine = machine
+        self.model = model
+        self.settings = settings
+        self.errors: list[Exception] = []
+        self.failures: list[Exception] = []
+        self._store: MessageStore | None = None
+
+    @property
+    def store(self) -> MessageStore:
+        assert self._store is not None, "no store is open"
+        return self._store
+
+    def open(self) -> MessageStore:
+        self._store = store = MessageStore.open(self.settings, self.machine.outside)
+        store.failed = self.failures.append
+        return store
+
+    def log(self, key: TopicPartition) -> PartitionLog:
+        return self.store.create(key)
+
+    def put(self, key: TopicPartition, *sizes: int) -> list[Put]:
+        """Append records in one batch; the model hears when they are acknowledged."""
+        log = self.store.create(key)
+        records = [self.model.record(size) for size in sizes]
+        self.store.journal.highest_id = self.model.serial
+        puts = [Put(self.store.append(log, record), record) for record in records]
+        self.model.of(key).puts += puts
+
+        def gate(error: Exception | None) -> None:
+            if error is not None:
+                self.errors.append(error)
+                return
+            self.model.acknowledge(puts)
+            if log.sync:
+                self.model.synced()
+
+        self.store.commit(gate, sum(map(len, records)))
+        return puts
+
+    async def settle(self) -> None:
+        """Wait until all puts are acknowledged or refused."""
+        while not self.store.rounds.idle():
+            await asyncio.sleep(0.0005)
+
+    async def cut(self, key: TopicPartition, to: int) -> None:
+        """Cut and wait for it."""
+        self.model.of(key).ending = to
+        done = asyncio.get_running_loop().create_future()
+        self.store.cut(self.log(key), to, done.set_result)
+        assert await done is None
+        self.model.synced()
+        self.model.ended(key, to)
+
+    async def drop(self, key: TopicPartition) -> None:
+        """Drop and wait for it."""
+        self.model.of(key).ending = 0
+        done = asyncio.get_running_loop().create_future()
+        self.store.drop(self.log(key), done.set_result)
+        assert await done is None
+        self.model.synced()
+        self.model.ended(key, 0)
+
+    async def epoch(self, key: TopicPartition, term: int) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self.store.begin_epoch(self.log(key), term, done.set_result)
+        assert await done is None
+        self.model.synced()
+
+    async def checkpoint(self) -> None:
+        await self.store.housekeeping.checkpoint()
+
+    async def close(self) -> None:
+        store, self._store = self.store, None
+        await store.close()
+
+    async def look(self) -> None:
+        """Read every partition from its first offset to its end, and note what was seen."""
+        for key, log in list(self.store._logs.items()):
+            content = await read_all(self.store, log)
+            self.model.of(key).seen = (log.start, content)
+
+    async def check(self) -> None:
+        """Compare every partition with the model."""
+        for key in {*self.model.logs, *self.store._logs}:
+            log = self.store.get(key)
+            await_content = b"" if log is None else await read_all(self.store, log)
+            start = 0 if log is None else log.start
+            self.model.check(key, start, await_content)
+        kept = [HEADER.unpack_from(put.data)[2] for log in self.model.logs.values() for put in log.puts]
+        assert self.store.journal.highest_id >= max(kept, default=0), "ids would be given out twice"
+
+
+async def read_all(store: MessageStore, log: PartitionLog) -> bytes:
+    """Return what a reader finds between the first offset and the end."""
+    content = bytearray()
+    while (offset := log.start + len(content)) < log.visible:
+        found = store.slice(log, offset, 700)
+        if isinstance(found, Cold):
+            found = await read_cold(store, found)
+        content += b"".join(found)
+    return bytes(content)
+
+
+async def read_cold(store: MessageStore, want: Cold) -> Parts:
+    done: asyncio.Future[Parts] = asyncio.get_running_loop().create_future()
+
+    def finish(parts: Parts | None, error: BaseException | None) -> None:
+        if parts is not None:
+            done.set_result(parts)
+        else:
+            assert error is not None
+            done.set_exception(error)
+
+    store.read_cold(want, finish)
+    return await done
+
+
+def start_machine(world: World, capacity: int | None = None) -> Machine:
+    """Return a machine that tells when it was started and has a home for the broker, like one in use for long."""
+    machine = world.machine(capacity=capacity)
+    set_boot(machine)
+    machine.disk.make_dir(HOME)
+    machine.disk.sync_dir("/")
+    machine.crash(power=False)  # the next process counts its operations from 1
+    return machine
+
+
+def set_boot(machine: Machine) -> None:
+    """Write the boot id, as the system does when it starts."""
+    disk = machine.disk
+    folder = BOOT_ID.rpartition("/")[0]
+    disk.make_dir(folder)
+    fd = disk.open(BOOT_ID, write=True, create=True)
+    disk.pwrite(fd, b"%08x-0000-4000-8000-000000000000\n" % (disk.media.boots + 1), 0)
+    disk.fdatasync(fd)
+    disk.close(fd)
+    for path in ("/", "/proc", "/proc/sys", "/proc/sys/kernel", folder):
+        disk.sync_dir(path)
+
+
+def crash(machine: Machine, model: Model, *, power: bool) -> None:
+    """End the process, or cut the power; the next process is ready, with operations counted from 1."""
+    machine.crash(power=power)
+    if power:
+        set_boot(machine)
+        machine.crash(power=False)
+    model.crash(power=power)
+    check_marks(machine.disk)
+
+
+def check_marks(disk: SimDisk) -> None:
+    """A folder that is not clean must keep a Java broker out (rule 8)."""
+    place = f"{HOME}/pymetaq/checkpoint"
+    state = checkpoints.load(disk, place) if disk.exists(place) else None
+    assert state is None or state.clean or disk.exists(LOCK), "not clean, but a Java broker would start on it"
+
+
+def operations(course: Course, settings: BrokerConfig, seed: int = 1) -> int:
+    """Return how many operations of the disk a course takes when nothing happens to it; check that it ends well."""
+    with World(seed) as world:
+        life = Life(start_machine(world), Model(), settings)
+        world.run(course(life))
+        count = life.machine.disk.operations
+        crash(life.machine, life.model, power=False)
+        recover(world, life)
+        return count
+
+
+def crashed(course: Course, settings: BrokerConfig, at: int, *, power: bool, seed: int = 1) -> None:
+    """Run a course up to operation `at` of the disk, crash, recover, and check what is left."""
+    with World(seed) as world:
+        life = Life(start_machine(world), Model(), settings)
+        run_until(world, life, course, at)
+        crash(life.machine, life.model, power=power)
+        recover(world, life)
+
+
+def run_until(world: World, life: Life, course: Course, at: int) -> None:
+    """Run a course until the process ends in operation `at`, if it has so many."""
+    life.machine.disk.crash_at(at)
+    try:
+        world.run(course(life))
+    except PowerLoss:
+        return
+
+
+def recover(world: World, life: Life) -> None:
+    """Open, check, go on, stop in order, and check what any other broker would find."""
+    world.run(reopened(life))
+    check_stopped(life.machine.disk, life.model)
+
+
+async def reopened(life: Life) -> None:
+    """Open the store, compare it with the model, put something, and stop in order."""
+    life.open()
+    await life.check()
+    for key in [*life.model.logs] or [SAFE]:
+        life.put(key, 90, 30)
+    await life.settle()
+    await life.check()
+    await life.close()
+
+
+def check_stopped(disk: SimDisk, model: Model) -> None:
+    """After a stop in order there are plain partition files with all that was acknowledged, and nobody is kept out."""
+    assert not disk.exists(LOCK)
+    state = checkpoints.load(disk, f"{HOME}/pymetaq/checkpoint")
+    assert state is not None and state.clean
+    for key in model.logs:
+        start, content = content_of(disk, f"{HOME}/{key}")
+        model.check(key, start, content)
+
+
+def content_of(disk: SimDisk, directory: str) -> tuple[int, bytes]:
+    """Return first offset and bytes of a partition folder, read as the original does; its segments must join."""
+    if not disk.exists(directory):
+        return 0, b""
+    names = [entry.name for entry in disk.list(directory) if entry.name.endswith(".meta")]
+    start = int(names[0].removesuffix(".meta")) if names else 0
+    content = b""
+    for name in names:
+        assert name == segment_name(start + len(content)), f"{directory}: the segments do not join at {name}"
+        data = disk.read(f"{directory}/{name}")
+        assert scan(data) == len(data), f"{directory}/{name}: not whole records"
+        content += data
+    return start, content
+
+
+@contextmanager
+def opened(settings: BrokerConfig | None = None, seed: int = 1) -> Iterator[tuple[World, Life]]:
+    """Give a world with one machine and a process on it."""
+    with World(seed) as world:
+        yield world, Life(start_machine(world), Model(), settings or config())
+
+
+def fails(error: type[Exception], text: str) -> "pytest.RaisesContext[Exception]":
+    return pytest.raises(error, match=text)
