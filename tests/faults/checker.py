@@ -74,21 +74,22 @@ class Producer:
     ledger: Ledger
     targets: list[TopicPartition]
     window: int = 20
-    large: float = 0.0  # share of messages of 300,000 bytes
+    large: float = 0.0  # share of messages of `large_size` bytes
+    large_size: int = 300_000
     refused: int = 0
 
     async def run(self, dial: Dial) -> None:
         """Return when the connection has ended. Raises AssertionError if an answer makes no sense."""
-        peer = await dial()
         chance = self.ledger.random
         waiting: dict[int, tuple[TopicPartition, bytes]] = {}
         opaque = 0
         try:
+            peer = await dial()
             while True:
                 wire = []
                 while len(waiting) < self.window:
                     target = chance.choice(self.targets)
-                    size = 300_000 if chance.random() < self.large else chance.randrange(200)
+                    size = self.large_size if chance.random() < self.large else chance.randrange(200)
                     body = self.ledger.body(target, size)
                     opaque += 1
                     waiting[opaque] = (target, body)
