@@ -181,7 +181,7 @@ class Housekeeping:
         bases = list(log.bases)
         ages = await call(self.worker, partial(_ages, self._files, log.directory))
         sealed = [Sealed(base, end, ages.get(base, now)) for base, end in pairwise(bases)]
-        for base in expired(sealed, policy, now, log.durable):
+        for base in expired(sealed, policy, now, min(log.durable, log.moved)):
             if log.bases[0] != base or len(log.bases) < 2:
                 return
             del log.bases[0]

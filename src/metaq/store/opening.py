@@ -23,7 +23,7 @@ from metaq.store.layout import FoundPartition, Place, Root, Segment, find_partit
 from metaq.store.log import segment_name
 from metaq.store.partition_files import PartitionFiles
 from metaq.store.producers import ProducerTable
-from metaq.store.recovery import Recovered, Replay, Survey
+from metaq.store.recovery import CUT_EXTENT, Recovered, Replay, Survey
 from metaq.store.replay import FoundFile, JournalReader, find_files, live_files
 
 log = logging.getLogger(__name__)
@@ -178,13 +178,16 @@ class Opening:
         """Sync what stands beyond `known`: another broker need not have done it, and our checkpoint vouches for it."""
         for segment in partition.segments:
             if segment.end > known:
-                fd = self._files.open(f"{partition.directory}/{segment_name(segment.base)}", write=True)
-                try:
-                    self._files.fdatasync(fd)
-                finally:
-                    self._files.close(fd)
+                self._sync_file(partition.directory, segment.base)
         self._files.sync_dir(partition.directory)
         self._files.sync_dir(partition.root.path)
+
+    def _sync_file(self, directory: str, base: int) -> None:
+        fd = self._files.open(f"{directory}/{segment_name(base)}", write=True)
+        try:
+            self._files.fdatasync(fd)
+        finally:
+            self._files.close(fd)
 
     def _name_as_we_do(self, partition: FoundPartition) -> None:
         """Give segments the name we open them by; the original takes both."""
@@ -270,7 +273,7 @@ class Opening:
             data = self._files.pread(fd, extent.length, extent.offset - extent.base)
         finally:
             self._files.close(fd)
-        if len(data) < extent.length or crc32(data) != extent.crc:
+        if len(data) < extent.length or extent.crc not in (CUT_EXTENT, crc32(data)):
             raise CorruptStore(
                 f"{path}: {extent.length} bytes at offset {extent.offset} are not those that were synced there"
             )
@@ -305,7 +308,7 @@ class Opening:
 
     def _clear(self, partition: FoundPartition, state: Recovered | None, dropped: bool) -> None:
         """Leave in a folder what checkpoint and journal know; keep aside what else is there (rule 3)."""
-        if dropped and (state is None or state.kept <= state.floor):
+        if dropped and (state is None or not state.extents):
             self._writer.remove_folder(partition.directory)  # also if there is a new one, all of it in the journal
         elif state is None:
             self._remove_leavings(partition)
@@ -323,6 +326,8 @@ class Opening:
                 self._remove(partition.directory, segment.base)
             elif segment.end > ends[segment.base]:
                 self._cut(partition.directory, segment.base, ends[segment.base] - segment.base)
+            elif state.trimmed and segment.end >= state.floor:
+                self._sync_file(partition.directory, segment.base)
         self._files.sync_dir(partition.directory)
 
     def _remove(self, directory: str, base: int) -> None:

@@ -20,6 +20,7 @@ from metaq.store.replay import JournalReader, Round
 
 log = logging.getLogger(__name__)
 
+CUT_EXTENT: Final = -1  # instead of the CRC of a large run that was cut
 _REPLAY_MEMORY: Final = 64 << 20
 
 
@@ -28,7 +29,7 @@ class Recovered:
     """One partition as journal and checkpoint tell it: bytes below `end` are true, up to `high` there may be leavings.
 
     Of its segments those that began at or below `floor` are as the checkpoint knew them, those in `began` came since;
-    others are leavings. `kept`: below it the files held everything when the checkpoint was made, or do since.
+    others are leavings. `kept`: below it the files held everything when the checkpoint was made.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Recovered:
     kept: int
     began: set[int] = field(default_factory=set)
     cuts: list[int] = field(default_factory=list)  # where the journal cut it, in order
+    trimmed: bool = False  # its files may have been cut by a process that ended before it synced that
     epochs: list[tuple[int, int]] = field(default_factory=list)
     extents: list[Extent] = field(default_factory=list)  # large runs that the files must hold
 
@@ -99,6 +101,7 @@ class Survey:
                 self.dropped.add(state.key)
             case Intent(_, end):
                 state.high = max(state.high, end)
+                state.trimmed = True  # if the large run failed
             case Epoch(_, epoch, start):
                 state.epochs.append((epoch, start))
 
@@ -111,12 +114,13 @@ class Survey:
 
     def _cut(self, state: Recovered, to: int) -> None:
         state.cuts.append(to)
+        state.trimmed = True
         state.end = to
         state.floor = min(state.floor, to)
         state.kept = min(state.kept, to)
         state.began = {base for base in state.began if base <= to}
         state.epochs = [pair for pair in state.epochs if pair[1] < to]
-        state.extents = [extent for extent in state.extents if extent.offset + extent.length <= to]
+        state.extents = [_cut_extent(extent, to) for extent in state.extents if extent.offset < to]
         self.producers.cut(state.id, to)
 
     def _run(self, state: Recovered, entry: Run | Extent, sequence: int) -> None:
@@ -128,7 +132,6 @@ class Survey:
         length = len(entry.data) if isinstance(entry, Run) else entry.length
         state.end += length
         if isinstance(entry, Extent):
-            state.kept = state.end
             state.extents.append(entry)
         state.high = max(state.high, state.end)
         if entry.base > state.floor:
@@ -180,6 +183,12 @@ class Replay:
                 self._files.write(piece)
         self._pieces.clear()
         self._size = 0
+
+
+def _cut_extent(extent: Extent, to: int) -> Extent:
+    """Return what is left of a large run; its CRC is void if that is not all."""
+    left = to - extent.offset
+    return extent if left >= extent.length else extent._replace(length=left, crc=CUT_EXTENT)
 
 
 def _limits(state: Recovered) -> list[int]:

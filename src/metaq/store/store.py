@@ -53,6 +53,7 @@ class MessageStore:
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self._settings: dict[str, TopicConfig] = {}  # as config.topic(name) gives them, which looks through a list
         self._locks: list[int] = []
+        self._sync_timer: asyncio.TimerHandle | None = None
         self.failed: Callable[[Exception], None] = lambda error: log_.critical("the journal failed: %s", error)
         self._journal_worker = world.threads.worker("metaq-journal")
         self._files_worker = world.threads.worker("metaq-files")
@@ -259,7 +260,7 @@ class MessageStore:
         """Sync what topics that do not wait for the disk have written, within the shortest `unflushInterval`."""
         intervals = [log.config.unflush_interval for log in self._logs.values() if not log.sync]
         delay = max(_SHORTEST_INTERVAL, min(intervals, default=10.0))
-        asyncio.get_running_loop().call_later(delay, self.sync_now)
+        self._sync_timer = asyncio.get_running_loop().call_later(delay, self.sync_now)
 
     def sync_now(self) -> None:
         """Begin to sync what was written so far."""
@@ -295,6 +296,8 @@ class MessageStore:
     def abandon(self) -> None:
         """Close without a checkpoint, as a crash would: the next opening recovers."""
         self.rounds.stop(StoreError("the store is closed"))
+        if self._sync_timer is not None:
+            self._sync_timer.cancel()
         for worker in (self._journal_worker, self._files_worker, self._read_worker):
             worker.close()
         self.journal.close()
@@ -317,7 +320,7 @@ def _make_dirs(files: Files, paths: Iterable[str]) -> None:
     Those that are there may be the work of a process that ended before it synced them; a parent that we may not read
     is not ours and was there before.
     """
-    parents = set()
+    parents: set[str] = set()
     for path in paths:
         files.make_dir(path)
         names = path.split("/")
