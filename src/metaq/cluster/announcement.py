@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -21,11 +21,13 @@ from metaq.cluster.paths import Paths, member
 from metaq.cluster.ports import Changed, Registry
 from metaq.cluster.znodes import TopicBroker, encode_address, encode_count, encode_topic
 from metaq.config.model import TopicConfig
+from metaq.errors import RegistryError
 from metaq.model import BrokerAddress
 
 log = logging.getLogger(__name__)
 
 WATCHED_TOPICS: Final = 64  # topics whose loss is noticed at once; of the others, at the next audit
+_AT_ONCE: Final = 1000  # operations
 
 
 class Identity(NamedTuple):
@@ -125,7 +127,7 @@ class Announcement:
             return 0
         await self._make_parents(changed)
         operations = [each for topic, visible in changed.items() for each in self._operations(topic, visible)]
-        for operation, error in zip(operations, await self._registry.apply(operations), strict=True):
+        for operation, error in zip(operations, await self._apply(operations), strict=True):
             if error is None or (isinstance(operation, Delete) and isinstance(error, NoNode)):
                 continue
             if isinstance(error, NodeExists) and isinstance(operation, Create):
@@ -156,7 +158,7 @@ class Announcement:
             *(self._registry.exists(f"{self._paths.topic(t)}/{self._member}", changed) for t in watched)
         )
         nodes = [(path, topic) for topic, visible in self._written.items() for path, _ in self._nodes(topic, visible)]
-        results = await self._registry.apply([Check(path) for path, _ in nodes])
+        results = await self._apply([Check(path) for path, _ in nodes])
         missing = {topic for (_, topic), error in zip(nodes, results, strict=True) if error is not None}
         if self._registry.session != self._session:
             raise SessionLost()  # all of it is gone, and that is why
@@ -179,9 +181,16 @@ class Announcement:
             await self._registry.delete(self._paths.checksum(broker_id))
             await self._remove_legacy()
         nodes = [path for topic, visible in written.items() for path, _ in self._nodes(topic, visible)]
-        for error in await self._registry.apply([Delete(path) for path in nodes]):
+        for error in await self._apply([Delete(path) for path in nodes]):
             if error is not None and not isinstance(error, NoNode):
                 raise error
+
+    async def _apply(self, operations: Sequence[Operation]) -> list[RegistryError | None]:
+        """Carry out operations, some at a time: tens of thousands at once would hold up the loop."""
+        results: list[RegistryError | None] = []
+        for start in range(0, len(operations), _AT_ONCE):
+            results += await self._registry.apply(operations[start : start + _AT_ONCE])
+        return results
 
     def _nodes(self, topic: str, visible: Visible) -> Iterator[tuple[str, bytes]]:
         """Yield path and data of a topic's nodes, in the order in which they are written."""
@@ -217,7 +226,7 @@ class Announcement:
             await self._registry.ensure(section)
             self._parents.update(f"{section}/{name}" for name in await self._registry.children(section) or ())
         missing = sorted(wanted - self._parents)
-        for error in await self._registry.apply([Create(path) for path in missing]):
+        for error in await self._apply([Create(path) for path in missing]):
             if error is not None and not isinstance(error, NodeExists):
                 raise error
         self._parents.update(missing)
