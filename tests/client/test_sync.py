@@ -110,9 +110,9 @@ def test_an_order_that_cannot_be_carried_out_tells_its_future(mq: metaq.MessageQ
         producer.send_nowait("text").result(5)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no partition"):
         producer.send_nowait(b"x", partition="here").result(5)
-    cancelled = producer.send_nowait(b"x")
-    cancelled.cancel()
-    producer.send(b"y")
+    sent = producer.send_nowait(b"x")
+    assert not sent.cancel()
+    assert sent.result(5).offset >= 0
     with pytest.raises(ZeroDivisionError):
         producer.send_many(b"%d" % (1 // n) for n in (1, 0))
 
@@ -285,3 +285,29 @@ def test_python_ends_at_once_whether_or_not_the_client_was_closed(fake: FakeBrok
     assert (process.returncode, output) == (code, b"sent\n"), errors
     assert b"Exception ignored" not in errors and b"Warning" not in errors, errors
     eventually(lambda: not fake.peers)
+
+
+def test_closing_tells_all_whose_messages_were_not_sent(fake: FakeBroker) -> None:
+    mq = metaq.connect(fake.url, link=QUICK)
+    fake.always(Put, silence)
+    producer = mq.producer("t", in_flight=5)
+    sent: list[metaq.sync.Sent] = []
+    errors: list[Exception] = []
+
+    def send() -> None:
+        try:
+            while True:
+                sent.append(producer.send_nowait(b"x", partition=len(sent) % 2))
+        except ConfigError as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=send) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(fake.of(Put)) == 5)
+    mq.close()
+    for thread in threads:
+        thread.join(5)
+    assert len(errors) == 3
+    assert len(sent) >= 5
+    assert all(isinstance(each.exception(5), LinkClosed | NoBroker) for each in sent)

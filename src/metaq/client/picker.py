@@ -26,14 +26,20 @@ class Picker:
         self._seen = -1  # the generation that what follows was derived from
         self._partitions: list[BrokerPartition] = []
         self._links: dict[int, Link] = {}
+        self._ready: dict[BrokerPartition, Route] = {}  # each partition named since, with its link
 
     def quick(self, put: Put) -> Route | None:
         """Return where to send it at once; None: that takes a wait, or a look into the directory."""
         if self._seen != self._changes.generation or not self._partitions or put.avoid:
             return None
         partition = put.fixed or self._selector(self._topic, self._partitions, put.data, put.attribute)
-        link = self._links.get(partition.broker_id)
-        return Route(partition, link) if link is not None and link.has_room() else None
+        route = self._ready.get(partition)
+        if route is None:
+            link = self._links.get(partition.broker_id)
+            if link is None:
+                return None
+            route = self._ready[partition] = Route(partition, link)
+        return route if route.link.has_room() else None
 
     async def wait(self, put: Put, deadline: float) -> Route:
         """Return where to send it, once that is possible.
@@ -62,6 +68,7 @@ class Picker:
         routes = await (self._routes.usable if self.is_free else self._routes.all)(self._topic)
         self._partitions = [route.partition for route in routes]
         self._links = {route.partition.broker_id: route.link for route in routes}
+        self._ready = {}
         self._seen = seen
 
     async def _named(self, partition: BrokerPartition) -> Route | None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 from metaq.client.background import LoopThread
 from metaq.client.partitioner import Place
 from metaq.client.producer import Producer as CoreProducer
-from metaq.errors import LinkClosed, MetaqError
+from metaq.errors import ConfigError, LinkClosed, MetaqError
 from metaq.model import Receipt
 
 T = TypeVar("T")
@@ -26,7 +26,12 @@ class Sent(Future[Receipt]):
     def __init__(self, settled: "Callable[[Sent], None]") -> None:
         super().__init__()
         self.seen = False  # whether somebody asked
+        self.is_failed = False
         self._tell = settled
+
+    def cancel(self) -> bool:
+        """Return False: what is on its way cannot be called back."""
+        return False
 
     def stored(self, index: int, receipt: Receipt) -> None:
         """Hand the receipt over (called in the background thread)."""
@@ -35,6 +40,13 @@ class Sent(Future[Receipt]):
 
     def failed(self, index: int, error: MetaqError) -> None:
         """Hand the error over (called in the background thread)."""
+        self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """Hand any error over, if there is no outcome yet."""
+        if self.done():
+            return
+        self.is_failed = True
         self.set_exception(error)
         self._tell(self)
 
@@ -66,8 +78,11 @@ class Producer:
         self.topic = core.topic
         self._core = core
         self._thread = thread
-        self._room = threading.Semaphore(in_flight)
+        self._most = in_flight
+        self._under_way = 0  # messages of send_nowait without an outcome
         self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._waiting = 0  # threads that wait for room
         self._orders: deque[_Order] = deque()
         self._is_pumping = False
         self._pump: asyncio.Task[None] | None = None
@@ -81,8 +96,8 @@ class Producer:
         partition: Place | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Send a message and wait until the broker has stored it."""
-        return self._in_turn(lambda: self._core.send(data, attribute=attribute, partition=partition, timeout=timeout))
+        """Send a message and wait until the broker has stored it. An interrupt ends the wait, not the sending."""
+        return self.send_nowait(data, attribute=attribute, partition=partition, timeout=timeout).result()
 
     def send_nowait(
         self,
@@ -94,14 +109,31 @@ class Producer:
     ) -> Sent:
         """Send a message and return the future of its receipt; waits only while too much is in flight."""
         self._thread.check()
-        self._room.acquire()
         sent = Sent(self._settled)
         with self._lock:
+            self._wait_for_room()
+            self._under_way += 1
             self._orders.append(_Order(sent, data, attribute, partition, timeout))
             starts, self._is_pumping = not self._is_pumping, True
         if starts:
-            self._thread.post(self._start_pump)
+            try:
+                self._thread.post(self._pump_now)
+            except ConfigError:
+                self._refuse_all()
+                raise
         return sent
+
+    def _wait_for_room(self) -> None:
+        """Wait, with the lock, while too much is under way. Raises ConfigError if the client is closed meanwhile."""
+        while self._under_way >= self._most:
+            self._waiting += 1
+            try:
+                self._room.wait()
+            finally:
+                self._waiting -= 1
+        if self._thread.is_closed:
+            self._room.notify_all()  # nobody else will
+            raise ConfigError("the client is closed")
 
     def send_many(
         self,
@@ -157,33 +189,46 @@ class Producer:
             await asyncio.wait([self._pump])
         return await call()
 
-    def _start_pump(self) -> None:
-        self._pump = asyncio.get_running_loop().create_task(self._send_orders(), name=f"orders for {self.topic}")
-
-    async def _send_orders(self) -> None:
-        while True:
-            with self._lock:
-                if not self._orders:
-                    self._is_pumping = False
-                    return
-                sent, data, attribute, partition, timeout = self._orders.popleft()
-            if not sent.set_running_or_notify_cancel():
-                self._room.release()
-                continue
+    def _pump_now(self) -> None:
+        """Send what was ordered; leave the rest to a task as soon as something takes a wait."""
+        while (order := self._next_order()) is not None:
             try:
-                await self._core.send_to(sent, data, attribute, partition, timeout)
+                if not self._core.offer(*order):
+                    work = self._pump_slowly(order)
+                    self._pump = asyncio.get_running_loop().create_task(work, name=f"orders for {self.topic}")
+                    return
+            except Exception as exc:  # noqa: BLE001 - whatever it was, the one who waits is told
+                order.sent.refuse(exc)
+
+    async def _pump_slowly(self, order: _Order | None) -> None:
+        while order is not None:
+            try:
+                await self._core.send_to(*order)
             except asyncio.CancelledError:
-                self._refuse(sent, LinkClosed(f"{self.topic}: not sent, the client was closed"))
+                order.sent.refuse(LinkClosed(f"{self.topic}: not sent, the client was closed"))
+                self._refuse_all()
                 raise
             except Exception as exc:  # noqa: BLE001 - whatever it was, the one who waits is told
-                self._refuse(sent, exc)
+                order.sent.refuse(exc)
+            order = self._next_order()
 
-    def _refuse(self, sent: Sent, error: Exception) -> None:
-        if not sent.done():
-            sent.set_exception(error)
-            self._settled(sent)
+    def _next_order(self) -> _Order | None:
+        """Take the next one; None: there is none, and who gives one begins to pump again."""
+        with self._lock:
+            if self._orders:
+                return self._orders.popleft()
+            self._is_pumping = False
+            return None
+
+    def _refuse_all(self) -> None:
+        """The client is closed: tell all whose orders were not carried out."""
+        while (order := self._next_order()) is not None:
+            order.sent.refuse(LinkClosed(f"{self.topic}: not sent, the client was closed"))
 
     def _settled(self, sent: Sent) -> None:
-        self._room.release()
-        if Future.exception(sent) is not None:
+        with self._lock:
+            self._under_way -= 1
+            if self._waiting:
+                self._room.notify()
+        if sent.is_failed:
             self._failed.append(sent)

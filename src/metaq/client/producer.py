@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from metaq.client.directory import ANY_PARTITION
-from metaq.client.partitioner import Place, Selector
+from metaq.client.partitioner import Place, Selector, parse_partition
 from metaq.client.picker import Picker
 from metaq.client.routes import Route, Routes
 from metaq.client.sending import Batch, Put, Sent, Waiter
@@ -105,7 +105,8 @@ class Producer:
                 put = Put(self, _checked(data), attribute, fixed)
                 put.waiter, put.index = batch, batch.add()
                 try:
-                    await self._start(put, timeout)
+                    if not self._start_now(put, timeout):
+                        await self._start(put)
                 except MetaqError as exc:
                     batch.failed(put.index, exc)
                     break  # the rest would wait as long, each
@@ -143,17 +144,40 @@ class Producer:
         fixed = None if partition is None else await self._routes.resolve(partition, timeout)
         put = Put(self, _checked(data), attribute, fixed)
         put.waiter = waiter
-        await self._start(put, timeout)
+        if not self._start_now(put, timeout):
+            await self._start(put)
 
-    async def _start(self, put: Put, timeout: float) -> None:
+    def offer(
+        self, waiter: Waiter, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
+    ) -> bool:
+        """Do what send_to does if that takes no wait; False: it does, and nothing was done."""
+        if isinstance(partition, int):
+            return False  # of which broker, the directory knows
+        fixed = parse_partition(partition) if isinstance(partition, str) else partition
+        put = Put(self, _checked(data), attribute, fixed)
+        put.waiter = waiter
+        return self._start_now(put, self._options.timeout if timeout is None else timeout)
+
+    def _start_now(self, put: Put, timeout: float) -> bool:
+        """Send it if that takes no wait; False: it does."""
+        put.timeout = timeout
+        put.deadline = self._loop.time() + timeout
+        if self._closed or self._in_flight >= self._options.in_flight:
+            return False
+        route = self._picker.quick(put)
+        if route is None:
+            return False
+        self._in_flight += 1
+        self._submit(put, route)
+        return True
+
+    async def _start(self, put: Put) -> None:
         """Send it as soon as that is possible. Raises ClientError if it never was."""
         if self._closed:
             raise NoBroker(f"{self.topic}: the producer is closed")
-        put.timeout = timeout
-        put.deadline = self._loop.time() + timeout
         if self._in_flight >= self._options.in_flight:
             await self._slot(put.deadline)
-        route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
+        route = await self._picker.wait(put, put.deadline)
         self._in_flight += 1
         self._submit(put, route)
 
@@ -231,7 +255,6 @@ class Producer:
         while True:
             try:
                 route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
-                break
             except MetaqError as exc:
                 exc.__context__ = error
                 put.attempts += 1
@@ -241,7 +264,9 @@ class Producer:
             except asyncio.CancelledError:
                 self._give_up(put, error)
                 raise
-        self._submit(put, route)
+            else:
+                self._submit(put, route)
+                return
 
     def _give_up(self, put: Put, error: ClientError) -> None:
         if isinstance(error, NoBroker) and put.uncertain is not None:

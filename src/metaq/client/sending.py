@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Generator
+from functools import lru_cache
 from typing import Protocol
 
 from metaq.client.routes import Route
@@ -11,6 +12,11 @@ from metaq.model import BrokerPartition, Receipt
 from metaq.net.calls import Call
 from metaq.protocol.commands import Reply, Result
 from metaq.record import checksum, encode_body
+
+
+@lru_cache(65536)
+def _name(broker_id: int, partition: bytes) -> str:
+    return str(BrokerPartition(broker_id, int(partition)))
 
 
 class Waiter(Protocol):
@@ -72,7 +78,7 @@ class Put(Call):
         else:
             try:
                 id, partition, offset = reply.body.split(b" ")
-                receipt = Receipt(int(id), f"{route.partition.broker_id}-{int(partition)}", int(offset))
+                receipt = Receipt(int(id), _name(route.partition.broker_id, partition), int(offset))
             except ValueError:
                 self.owner.on_failed(self, LinkClosed(f"{route.link.address}: answered put with {reply.body[:60]!r}"))
             else:
