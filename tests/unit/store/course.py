@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import pytest
-
 from metaq.config.model import BrokerConfig, TopicConfig
 from metaq.model import TopicPartition
 from metaq.record import HEADER, HEADER_SIZE, pack, scan
@@ -20,7 +18,7 @@ from metaq.store import checkpoint as checkpoints
 from metaq.store.layout import JAVA_LOCK
 from metaq.store.log import PartitionLog, segment_name
 from metaq.store.reader import Cold, Parts
-from metaq.store.store import BOOT_ID, MessageStore
+from metaq.store.store import MessageStore
 from tests.simulation.disk import PowerLoss, SimDisk
 from tests.simulation.world import Machine, World
 
@@ -269,34 +267,17 @@ async def read_cold(store: MessageStore, want: Cold) -> Parts:
 
 
 def start_machine(world: World, capacity: int | None = None) -> Machine:
-    """Return a machine that tells when it was started and has a home for the broker, like one in use for long."""
+    """Return a machine that has a home for the broker."""
     machine = world.machine(capacity=capacity)
-    set_boot(machine)
     machine.disk.make_dir(HOME)
     machine.disk.sync_dir("/")
     machine.crash(power=False)  # the next process counts its operations from 1
     return machine
 
 
-def set_boot(machine: Machine) -> None:
-    """Write the boot id, as the system does when it starts."""
-    disk = machine.disk
-    folder = BOOT_ID.rpartition("/")[0]
-    disk.make_dir(folder)
-    fd = disk.open(BOOT_ID, write=True, create=True)
-    disk.pwrite(fd, b"%08x-0000-4000-8000-000000000000\n" % (disk.media.boots + 1), 0)
-    disk.fdatasync(fd)
-    disk.close(fd)
-    for path in ("/", "/proc", "/proc/sys", "/proc/sys/kernel", folder):
-        disk.sync_dir(path)
-
-
 def crash(machine: Machine, model: Model, *, power: bool) -> None:
     """End the process, or cut the power; the next process is ready, with operations counted from 1."""
     machine.crash(power=power)
-    if power:
-        set_boot(machine)
-        machine.crash(power=False)
     model.crash(power=power)
     check_marks(machine.disk)
 
@@ -384,7 +365,3 @@ def opened(settings: BrokerConfig | None = None, seed: int = 1) -> Iterator[tupl
     """Give a world with one machine and a process on it."""
     with World(seed) as world:
         yield world, Life(start_machine(world), Model(), settings or config())
-
-
-def fails(error: type[Exception], text: str) -> "pytest.RaisesContext[Exception]":
-    return pytest.raises(error, match=text)
