@@ -32,9 +32,8 @@ maxTransferSize=1048576
 deletePolicy=delete,168
 deleteWhen=0 0 6,18 * * ?
 [zookeeper]
-zk.zkConnect={zk}
-zk.zkSyncTimeMs=100
 """
+JAVA_INI: Final = "zk.zkConnect={zk}\nzk.zkSyncTimeMs=100\n"
 OURS_INI: Final = "zk.zkEnable=false\n[pymetaq]\nbindAddress=127.0.0.1\n"
 TOPICS: Final = "[topic=test]\n[topic=read]\nnumPartitions=1\n"
 
@@ -72,8 +71,8 @@ async def running(name: str, folder: Path, setting: Setting, zk: str) -> AsyncIt
         (folder / part).mkdir(parents=True, exist_ok=True)
     port = jvm.free_port()
     ini = folder / "server.ini"
-    text = INI.format(port=port, setting=setting, folder=folder, zk=zk)
-    ini.write_text(text + (OURS_INI if name == OURS else "") + TOPICS)
+    text = INI.format(port=port, setting=setting, folder=folder)
+    ini.write_text(text + (OURS_INI if name == OURS else JAVA_INI.format(zk=zk)) + TOPICS)
     command = command_of(name, ini, port, setting)
     log = folder / "broker.log"
     began = time.monotonic()

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+import signal
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -142,7 +143,11 @@ async def measure(plan: Plan, samples: Samples) -> None:
     "--write", type=click.Path(path_type=Path), help="Write the table here, the samples into bench/ beside it."
 )
 def main(rounds: int, seconds: float, quick: bool, only: str, brokers: str, write: Path | None) -> None:
-    """Measure metaq beside a prototype of its design and the Java broker 1.4.6.2."""
+    """Measure metaq beside a prototype of its design and the Java broker 1.4.6.2.
+
+    Exit status 1: something could not be measured. A target that is missed is shown, and no failure.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and folders do not stay behind
     loads.compile_all()
     rounds, seconds = (1, 1.0) if quick else (rounds, seconds)
     with tempfile.TemporaryDirectory(prefix="metaq-bench-") as place:
@@ -156,13 +161,14 @@ def main(rounds: int, seconds: float, quick: bool, only: str, brokers: str, writ
         try:
             plan = Plan(names, rounds, seconds, seconds / 3, re.compile(only), folder, zookeeper.address)
             asyncio.run(measure(plan, samples))
-        finally:
+        finally:  # also when interrupted: what was measured is worth showing
             if JAVA in names:
                 zookeeper.stop()
-    click.echo(report.text(samples))
+            click.echo(report.text(samples))
     if write is not None:
         write.write_text(report.text(samples))
         samples.write(write.parent / "bench" / f"{write.stem}.json")
+    sys.exit(any(sample.value is None for sample in samples.taken))
 
 
 if __name__ == "__main__":
