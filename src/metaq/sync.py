@@ -75,7 +75,7 @@ class MessageQueue:
     def __init__(self, core: client.MessageQueue, thread: LoopThread) -> None:
         self._core = core
         self._thread = thread
-        self._producers: list[Producer] = []
+        self._producers: dict[client.Producer, Producer] = {}
 
     def close(self) -> None:
         """Stop readers, producers and connections; what waits for an answer fails. May be called again."""
@@ -87,7 +87,7 @@ class MessageQueue:
 
     def flush(self) -> None:
         """Wait until all producers have an answer to all they sent; raise the first error nobody has asked for."""
-        for producer in self._producers:
+        for producer in list(self._producers.values()):
             producer.flush()
 
     def __enter__(self) -> Self:
@@ -110,13 +110,14 @@ class MessageQueue:
         retries: int = 0,
         in_flight: int = 10_000,
     ) -> Producer:
-        """Return a producer for a topic. A `selector` of yours is called in the background thread."""
+        """Return a producer for a topic, the same for the same arguments.
+
+        A `selector` of yours is called in the background thread.
+        """
         core = self._thread.make(
             lambda: self._core.producer(topic, timeout=timeout, selector=selector, retries=retries, in_flight=in_flight)
         )
-        producer = Producer(core, self._thread, in_flight)
-        self._producers.append(producer)
-        return producer
+        return self._producers.setdefault(core, Producer(core, self._thread, in_flight))
 
     def reader(
         self,

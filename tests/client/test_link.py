@@ -244,3 +244,12 @@ async def test_closing_while_dialling_leaves_nothing_behind(broker: FakeBroker) 
         await asyncio.sleep(0)
         await link.close()
     await until(lambda: not broker.peers)
+
+
+async def test_a_host_that_can_have_no_address_is_trouble_like_any_other(broker: FakeBroker) -> None:
+    for host in ("a" * 300, "nul\0byte"):
+        link = make(BrokerAddress(host, broker.port))
+        with pytest.raises(NoBroker, match="no connection within"):
+            await link.request(ask, 0.05)
+        assert link.reason != "not connected yet"
+        await link.close()

@@ -319,3 +319,14 @@ async def test_what_may_be_stored_is_never_called_not_sent(broker: FakeBroker, m
         await mq.producer("t", retries=1).send(b"x", partition=0, timeout=0.05)
     await stopping[0]
     assert len(broker.logs[T0]) == 21
+
+
+async def test_the_same_arguments_give_the_same_producer(broker: FakeBroker, mq: metaq.aio.MessageQueue) -> None:
+    producer = mq.producer("t")
+    assert mq.producer("t") is producer
+    assert mq.producer("t", timeout=1.0) is not producer
+    assert mq.producer("u") is not producer
+    await producer.close()
+    with pytest.raises(NoBroker, match="the producer is closed"):
+        await producer.send(b"x")
+    assert (await mq.producer("t").send(b"x")).offset == 0

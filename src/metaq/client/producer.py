@@ -52,6 +52,11 @@ class Producer:
         self._targets: dict[BrokerPartition, TopicPartition] = {}
         self._closed = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no messages any more."""
+        return self._closed
+
     async def send(
         self,
         data: bytes,

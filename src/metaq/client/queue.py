@@ -42,7 +42,7 @@ class MessageQueue:
         self._random = random
         self._options = options
         self._routes_or_none: Routes | None = None
-        self._producers: list[Producer] = []
+        self._producers: dict[tuple[str, str | int, ProducerOptions], Producer] = {}
         self._readers: list[Reader] = []
         self._is_closed = False
 
@@ -62,7 +62,7 @@ class MessageQueue:
 
     async def flush(self) -> None:
         """Wait until all producers have an answer to all they sent; raise the first error nobody has asked for."""
-        for producer in self._producers:
+        for producer in list(self._producers.values()):
             await producer.flush()
 
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class MessageQueue:
             return
         for reader in self._readers:
             await reader.close()
-        for producer in self._producers:
+        for producer in self._producers.values():
             await producer.close()
         routes.changes.close()
         try:
@@ -106,17 +106,20 @@ class MessageQueue:
         retries: int = 0,
         in_flight: int = 10_000,
     ) -> Producer:
-        """Return a producer for a topic. `selector`: "round_robin", "random" or a function, see Selector.
+        """Return a producer for a topic, the same for the same arguments.
 
-        `retries` is how often a message may be sent again when it may have been stored already: never less than once,
-        then, but perhaps twice. `in_flight`: messages without an answer, above which sending waits.
+        `selector`: "round_robin", "random" or a function, see Selector. `retries` is how often a message may be sent
+        again when it may have been stored already: then never less than once, but perhaps twice. `in_flight`: messages
+        without an answer, above which sending waits.
         """
         if in_flight < 1 or retries < 0:
             raise ConfigError("in_flight is at least 1, retries at least 0")
         options = ProducerOptions(timeout=timeout, retries=retries, in_flight=in_flight)
-        chosen = make_selector(selector, self._random)
-        producer = Producer(_topic(topic), self._routes, chosen, options)
-        self._producers.append(producer)
+        key = (topic, selector if isinstance(selector, str) else id(selector), options)
+        producer = self._producers.get(key)
+        if producer is None or producer.is_closed:
+            chosen = make_selector(selector, self._random)
+            producer = self._producers[key] = Producer(_topic(topic), self._routes, chosen, options)
         return producer
 
     def reader(

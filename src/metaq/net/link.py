@@ -188,11 +188,7 @@ class Link:
             try:
                 await self._serve()
                 failures = 0
-            except (
-                OSError,
-                UnicodeError,
-                ClientError,
-            ) as exc:  # TimeoutError is an OSError; UnicodeError: an odd host name
+            except (OSError, ValueError, ClientError) as exc:  # TimeoutError is an OSError; ValueError: an odd host
                 failures += 1
                 self._reason = str(exc).removeprefix(f"{self.address}: ") or type(exc).__name__
             # a connection that was lost is worth a line, so is one that cannot be made for a while; not each attempt
