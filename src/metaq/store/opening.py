@@ -178,12 +178,12 @@ class Opening:
         """Sync what stands beyond `known`: another broker need not have done it, and our checkpoint vouches for it."""
         for segment in partition.segments:
             if segment.end > known:
-                self._sync_file(partition.directory, segment.base)
+                self._sync_file(f"{partition.directory}/{segment_name(segment.base)}")
         self._files.sync_dir(partition.directory)
         self._files.sync_dir(partition.root.path)
 
-    def _sync_file(self, directory: str, base: int) -> None:
-        fd = self._files.open(f"{directory}/{segment_name(base)}", write=True)
+    def _sync_file(self, path: str) -> None:
+        fd = self._files.open(path, write=True)
         try:
             self._files.fdatasync(fd)
         finally:
@@ -301,9 +301,7 @@ class Opening:
     def _make_durable(self, live: list[FoundFile]) -> None:
         """No reader may see what a power loss could still take (rule 4)."""
         for file in live:
-            fd = self._files.open(file.path, write=True)
-            self._files.fdatasync(fd)
-            self._files.close(fd)
+            self._sync_file(file.path)
         self._files.sync_dir(f"{self._place}/journal")
 
     def _clear(self, partition: FoundPartition, state: Recovered | None, dropped: bool) -> None:
@@ -327,7 +325,7 @@ class Opening:
             elif segment.end > ends[segment.base]:
                 self._cut(partition.directory, segment.base, ends[segment.base] - segment.base)
             elif state.trimmed and segment.end >= state.floor:
-                self._sync_file(partition.directory, segment.base)
+                self._sync_file(f"{partition.directory}/{segment_name(segment.base)}")
         self._files.sync_dir(partition.directory)
 
     def _remove(self, directory: str, base: int) -> None:

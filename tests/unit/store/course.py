@@ -191,7 +191,7 @@ class Life:
     async def settle(self) -> None:
         """Wait until all puts are acknowledged or refused."""
         while not self.store.rounds.idle():
-            await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.001)
 
     async def cut(self, key: TopicPartition, to: int) -> None:
         """Cut and wait for it."""
