@@ -272,7 +272,7 @@ class Journal:
 
     def _prepare(self) -> None:
         """Have the next file ready before it is needed."""
-        if self._spare is not None or self._preparing:
+        if self._spare is not None or self._preparing or self._closed:
             return
         self._preparing = True
 

@@ -53,7 +53,7 @@ class Mover:
         self.files = files
         self.memory = memory
         self.unmoved = 0
-        self._mark = _EAGER
+        self._mark = min(_EAGER, memory // 2)
         self._wanted = wanted
         self.tails: list[PartitionLog] = []
         self.crowded: Callable[[], None] = lambda: None  # tails take more than the bound

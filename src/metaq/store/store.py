@@ -192,15 +192,19 @@ class MessageStore:
             raise DiskFull("disk full")
 
     def congested(self) -> bool:
-        """Return whether producers should wait: what they sent is not safe yet, or not moved yet, beyond the bounds."""
-        return (
+        """Return whether producers should wait: what they sent is not safe yet, or not moved yet, beyond the bounds.
+
+        Never on a full disk: nobody knows when there is room again, and until then puts are refused and reads go on.
+        """
+        return not self.space.full and (
             self.rounds.waiting_bytes > self.rounds.most_waiting
             or self.mover.unmoved > self.mover.memory
             or self.journal.backlog() > self._config.journal_limit
         )
 
     def _crowded(self) -> None:
-        self.pressure()
+        if not self.space.full:
+            self.pressure()
 
     def cut(self, log: PartitionLog, to: int, gate: Gate) -> None:
         """End a log at `to`, durably (a replica that followed a deposed master).
