@@ -6,12 +6,13 @@ import random
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from metaq.net.loop import loop_factory
 from tests.embedding import HERE, Dial, Serving, configured, serving, settings
 from tests.wire.conftest import Serve
 
@@ -144,21 +145,28 @@ def deaf(port: int) -> socket.socket:
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["from memory", "from disk"])
-async def test_a_peer_that_never_reads_costs_bounded_memory(restart: bool, folder: Path) -> None:
-    config = configured(folder, settings(folder))
-    async with serving(config) as broker:
-        dial = Dial(broker.port)
-        peer = await dial()
-        for _ in range(3):
-            await peer.asks(b"put test 0 1000000 0 -1 1\r\n" + bytes(1000000))
-        if not restart:
-            await never_read(broker, dial)
-        await dial.end()
-    if restart:
+@pytest.mark.parametrize("factory", [loop_factory(), asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_a_peer_that_never_reads_costs_bounded_memory(
+    factory: Callable[[], asyncio.AbstractEventLoop], restart: bool, folder: Path
+) -> None:
+    async def scene() -> None:
+        config = configured(folder, settings(folder))
         async with serving(config) as broker:
             dial = Dial(broker.port)
-            await never_read(broker, dial)
+            peer = await dial()
+            for _ in range(3):
+                await peer.asks(b"put test 0 1000000 0 -1 1\r\n" + bytes(1000000))
+            if not restart:
+                await never_read(broker, dial)
             await dial.end()
+        if restart:
+            async with serving(config) as broker:
+                dial = Dial(broker.port)
+                await never_read(broker, dial)
+                await dial.end()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(scene())
 
 
 async def never_read(broker: Serving, dial: Dial) -> None:
