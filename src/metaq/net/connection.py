@@ -160,9 +160,12 @@ class Connection(asyncio.Protocol):
             self._transport.writelines(parts)
 
     def finish(self) -> None:
-        """Close once everything sent so far has left."""
-        if self._transport is not None:
+        """Close once everything sent so far, and what the disk is to bring, has left. Nothing is read any more."""
+        self._ending = True
+        if self._transport is not None and not self._owed:
             self._transport.close()
+        else:
+            self._choose()
 
     def abort(self) -> None:
         """Close now."""
@@ -181,7 +184,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._slow = False
         self.active = True
-        self._go_on()
+        asyncio.get_running_loop().call_soon(self._go_on)  # not here: asyncio's transport must not be closed within it
 
     def hold(self) -> None:
         """Do not read: the broker has no room."""
@@ -197,7 +200,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._slow or self._held or self._later:
+        if self._slow or self._held or self._later or self._ending:
             transport.pause_reading()
         else:
             transport.resume_reading()
