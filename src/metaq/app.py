@@ -151,7 +151,9 @@ async def run(
         stack.push_async_callback(listener.close)
         address = BrokerAddress(_host(config), listener.port)
         broker.serve_at(str(address), listener.port)
-        registration = await _connect(config, address, stack, registry)
+        registration, connected = _registration(config, address, stack, registry)
+        if not await _unless_stopped(connected, stop, failure):
+            return
         broker.use_registry(registration)
         stack.push_async_callback(_withdraw, registration, listener, config)
         if not await _unless_stopped(registration.register(topics_of(broker)), stop, failure):
@@ -175,18 +177,18 @@ def _host(config: BrokerConfig) -> str:
     return config.host_name or bound or default_host()
 
 
-async def _connect(
+def _registration(
     config: BrokerConfig,
     address: BrokerAddress,
     stack: AsyncExitStack,
     registry: Callable[[ZooKeeperConfig], RegistryClient],
-) -> Registration:
+) -> tuple[Registration, Awaitable[object]]:
+    """Return the registration, and what connects to ZooKeeper first."""
     if not config.zookeeper.enable:
-        return NoRegistry()
+        return NoRegistry(), asyncio.sleep(0)
     client = registry(config.zookeeper)
     stack.push_async_callback(client.close)
-    await client.connect(config.zookeeper.connection_timeout)
-    return BrokerRegistration(client, config, address)
+    return BrokerRegistration(client, config, address), client.connect(config.zookeeper.connection_timeout)
 
 
 async def _withdraw(registration: Registration, listener: Listener, config: BrokerConfig) -> None:

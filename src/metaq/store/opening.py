@@ -319,14 +319,17 @@ class Opening:
         true = [segment for segment in partition.segments if state.is_true(segment.base)]
         bases = sorted({segment.base for segment in true} | {base for base in state.began if state.is_true(base)})
         ends = dict(zip(bases, [*bases[1:], state.end], strict=False))  # none if no file is there
+        removed = False
         for segment in reversed(partition.segments):
             if segment not in true:
                 self._remove(partition.directory, segment.base)
+                removed = True
             elif segment.end > ends[segment.base]:
                 self._cut(partition.directory, segment.base, ends[segment.base] - segment.base)
             elif state.trimmed and segment.end >= state.floor:
                 self._sync_file(f"{partition.directory}/{segment_name(segment.base)}")
-        self._files.sync_dir(partition.directory)
+        if removed:  # a folder is synced only where a name went: thousands of them would hold up the start
+            self._files.sync_dir(partition.directory)
 
     def _remove(self, directory: str, base: int) -> None:
         self._cut(directory, base, 0)
