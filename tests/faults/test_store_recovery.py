@@ -6,7 +6,25 @@ from typing import Final
 import pytest
 
 from metaq.record import pack
-from tests.unit.store.course import ALSO, FAST, HOME, SAFE, Course, Life, Put, config, crashed, operations
+from tests.simulation.world import World
+from tests.unit.store.course import (
+    ALSO,
+    FAST,
+    HOME,
+    SAFE,
+    Course,
+    Life,
+    Model,
+    Put,
+    config,
+    crash,
+    crashed,
+    operations,
+    recover,
+    reopened,
+    run_until,
+    start_machine,
+)
 
 
 async def rule_1_generations(life: Life) -> None:
@@ -197,3 +215,23 @@ def test_a_rule_of_recovery_holds_whichever_operation_was_the_last(rule: str, po
         except BaseException as exc:
             exc.add_note(f"{rule}, operation {at}, {power=}")
             raise
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["kill", "power"])
+@pytest.mark.parametrize("rule", ["rule_5_large_runs", "rule_6_freeing_the_journal", "rule_8_java_is_locked_out"])
+def test_recovery_itself_may_end_at_any_operation_and_is_begun_again(rule: str, power: bool) -> None:
+    """The first crash is a loss of power at two thirds of the course; the second comes in the recovery from it."""
+    course, settings = RULES[rule], config()
+    first = operations(course, settings) * 2 // 3
+    for second in range(1, 200):
+        with World(second) as world:
+            life = Life(start_machine(world), Model(), settings)
+            run_until(world, life, course, first)
+            crash(life.machine, life.model, power=True)
+            run_until(world, life, reopened, second)
+            done = life.machine.disk.operations < second
+            crash(life.machine, life.model, power=power)
+            recover(world, life)
+        if done:
+            return
+    pytest.fail("it takes more operations than were tried")

@@ -245,7 +245,7 @@ async def read_all(store: MessageStore, log: PartitionLog) -> bytes:
     """Return what a reader finds between the first offset and the end."""
     content = bytearray()
     while (offset := log.start + len(content)) < log.visible:
-        found = store.slice(log, offset, 700)
+        found = store.slice(log, offset, 1900)
         if isinstance(found, Cold):
             found = await read_cold(store, found)
         content += b"".join(found)
@@ -330,8 +330,6 @@ async def reopened(life: Life) -> None:
     await life.check()
     for key in [*life.model.logs] or [SAFE]:
         life.put(key, 90, 30)
-    await life.settle()
-    await life.check()
     await life.close()
 
 
