@@ -77,7 +77,7 @@ class BrokerConfig:
     bind_address: str | None = None  # None: all addresses, as the original
     max_message_size: int = 8 << 20
     journal_file_size: int = 64 << 20
-    journal_limit: int = 512 << 20  # a checkpoint is made at the latest when this much journal waits for one
+    journal_limit: int = 256 << 20  # a checkpoint is made at the latest when this much journal waits for one
     tail_memory: int = 64 << 20
     disk_reserve: int = 64 << 20
     large_run: int = 256 << 10

@@ -199,6 +199,11 @@ _ID_OFFSET: Final = struct.Struct(">BIq")
 _ID: Final = struct.Struct(">BI")
 _EPOCH: Final = struct.Struct(">BIiq")
 
+_RUN_KIND: Final = int(Kind.RUN)
+_RUN_SIZE: Final = _RUN.size
+_unpack_run: Final = _RUN.unpack_from
+_new: Final = tuple.__new__  # half the price of calling the class, once for every run of a journal
+
 pack_run_head: Final = _RUN.pack  # (Kind.RUN, log id, base, offset, length): the records follow; on the hot path
 
 
@@ -235,10 +240,11 @@ def unpack(payload: memoryview) -> Iterator[Entry]:
     position, end = 0, len(payload)
     while position < end:
         kind = payload[position]
-        if kind == Kind.RUN:
-            _, log_id, base, offset, length = _RUN.unpack_from(payload, position)
-            position += _RUN.size + length
-            yield Run(log_id, base, offset, payload[position - length : position])
+        if kind == _RUN_KIND:
+            _, log_id, base, offset, length = _unpack_run(payload, position)
+            start = position + _RUN_SIZE
+            position = start + length
+            yield _new(Run, (log_id, base, offset, payload[start:position], None))
         else:
             entry, position = _unpack_other(kind, payload, position)
             yield entry

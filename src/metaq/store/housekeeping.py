@@ -80,15 +80,20 @@ class Housekeeping:
             self.wanted.clear()
             await self.step()
 
+    def _checkpoint_due(self) -> bool:
+        """Half the journal's limit is used, or it is old, or what a crash left would be replayed once more."""
+        journal = self._parts.journal
+        age = self._clock.monotonic() - self._last_checkpoint
+        waits = journal.sequence > self._covered
+        return journal.backlog() * 2 > self.journal_limit or (age > _CHECKPOINT_AGE and waits) or journal.older_bytes > 0
+
     async def step(self) -> None:
         """Do what is due. Raises StoreError if the disk fails; one that is full is waited for."""
         parts = self._parts
         try:
             parts.space.set_full(await call(self.worker, partial(parts.space.check, parts.mover.unmoved)))
             await parts.mover.relieve()
-            backlog = parts.journal.backlog()
-            age = self._clock.monotonic() - self._last_checkpoint
-            if backlog * 2 > self.journal_limit or (age > _CHECKPOINT_AGE and parts.journal.sequence > self._covered):
+            if self._checkpoint_due():
                 await self.checkpoint()
             await self.retire(self._clock.time())
         except OSError as exc:

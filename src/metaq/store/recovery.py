@@ -76,8 +76,22 @@ class Survey:
         for round_ in reader.rounds():
             self.highest_id = max(self.highest_id, round_.highest_id)
             for entry in entries_of(round_):
-                self._take(entry, round_.sequence)
+                if type(entry) is not Run or not self._continues(entry):
+                    self._take(entry, round_.sequence)
             self.sequence = round_.sequence
+        for state in self.logs.values():
+            state.high = max(state.high, state.end)
+
+    def _continues(self, run: Run) -> bool:
+        """Take a run that is like nearly all: without a stamp, at the end of a segment that is known."""
+        log_id, base, offset, data, stamp = run
+        state = self.logs.get(log_id)
+        if state is None or offset != state.end or stamp is not None:
+            return False
+        if base > state.floor and base not in state.began:
+            return False
+        state.end = offset + len(data)
+        return True
 
     def _take(self, entry: Entry, sequence: int) -> None:
         if isinstance(entry, Create):
@@ -115,6 +129,7 @@ class Survey:
     def _cut(self, state: Recovered, to: int) -> None:
         state.cuts.append(to)
         state.trimmed = True
+        state.high = max(state.high, state.end)
         state.end = to
         state.floor = min(state.floor, to)
         state.kept = min(state.kept, to)
@@ -133,7 +148,6 @@ class Survey:
         state.end += length
         if isinstance(entry, Extent):
             state.extents.append(entry)
-        state.high = max(state.high, state.end)
         if entry.base > state.floor:
             state.began.add(entry.base)
         if entry.stamp is not None:
@@ -147,7 +161,8 @@ class Replay:
         self._files = files
         self._directories = directories
         self._limits = {state.id: _limits(state) for state in survey.logs.values()}
-        self._pieces: dict[tuple[int, int], list[Piece]] = {}
+        self._pieces: list[Piece] = []
+        self._open: dict[int, tuple[int, int, list[bytes]]] = {}  # by log: base and end of its last piece, its parts
         self._size = 0
 
     def run(self, reader: JournalReader) -> None:
@@ -163,25 +178,26 @@ class Replay:
         self._write()
 
     def _add(self, run: Run) -> None:
-        limits = self._limits.get(run.log_id)
-        if limits is None:
+        log_id, base, offset, whole, _ = run
+        limits = self._limits.get(log_id)
+        if limits is None or offset >= limits[-1]:
             return
-        data = bytes(run.data[: max(0, limits[-1] - run.offset)])
-        if not data:
-            return
-        pieces = self._pieces.setdefault((run.log_id, run.base), [])
-        position = run.offset - run.base
-        if pieces and pieces[-1].position + sum(map(len, pieces[-1].parts)) == position and len(pieces[-1].parts) < 64:
-            pieces[-1].parts.append(data)
+        data = bytes(whole[: limits[-1] - offset])
+        last = self._open.get(log_id)
+        if last is not None and last[0] == base and last[1] == offset:
+            parts = last[2]
+            parts.append(data)
         else:
-            pieces.append(Piece(self._directories[run.log_id], run.base, position, [data]))
+            parts = [data]
+            self._pieces.append(Piece(self._directories[log_id], base, offset - base, parts))
+        self._open[log_id] = (base, offset + len(data), parts)
         self._size += len(data)
 
     def _write(self) -> None:
-        for pieces in self._pieces.values():
-            for piece in pieces:
-                self._files.write(piece)
+        for piece in self._pieces:
+            self._files.write(piece)
         self._pieces.clear()
+        self._open.clear()
         self._size = 0
 
 

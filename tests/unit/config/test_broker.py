@@ -354,7 +354,7 @@ def test_a_mistake_in_a_topic_is_named(line: str, reason: str | None) -> None:
         ("bindAddress=a b", "no host name or address"),
         ("maxMessageSize=0", "must be at least 1"),
         ("journalFileSize=1", "must be at least 4096"),
-        ("journalFileSize=1<<30", "journalLimit 536870912 is below journalFileSize 1073741824"),
+        ("journalFileSize=1<<30", "journalLimit 268435456 is below journalFileSize 1073741824"),
         ("journalLimit=1<<20", "journalLimit 1048576 is below journalFileSize 67108864"),
         ("openFiles=-1", "must be at least 0"),
         ("idleTimeout=0", "must be more than 0 seconds"),
