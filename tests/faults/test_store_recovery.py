@@ -1,6 +1,7 @@
 """Every rule of recovery (docs/storage.md), with the process killed or the power cut at every operation in between."""
 
 import asyncio
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -19,6 +20,7 @@ from tests.unit.store.course import (
     config,
     crash,
     crashed,
+    opened,
     operations,
     recover,
     reopened,
@@ -174,8 +176,8 @@ async def rule_9_rolling(life: Life) -> None:
     await life.settle()
 
 
-def append_as_java(life: Life) -> None:
-    """Append a record to a stopped store's file, as another broker does, and sync it."""
+def append_as_java(life: Life, *, sync: bool = True) -> None:
+    """Append a record to a stopped store's file, as another broker does."""
     log = life.model.of(SAFE)
     disk = life.machine.disk
     path = f"{HOME}/{SAFE}/{0:020}.meta"
@@ -184,9 +186,10 @@ def append_as_java(life: Life) -> None:
     put = Put(disk.size(fd), record)
     log.puts.append(put)
     disk.pwrite(fd, record, put.offset)
-    disk.fdatasync(fd)
+    if sync:
+        disk.fdatasync(fd)
     disk.close(fd)
-    put.acked = put.durable = True
+    put.acked = put.durable = sync
 
 
 RULES: Final[dict[str, Course]] = {
@@ -235,3 +238,87 @@ def test_recovery_itself_may_end_at_any_operation_and_is_begun_again(rule: str, 
         if done:
             return
     pytest.fail("it takes more operations than were tried")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cut_that_a_killed_process_made_and_did_not_sync_does_not_come_undone(seed: int) -> None:
+    """The next process finds the file cut already, and nothing is written to that segment any more."""
+
+    async def cut(life: Life) -> None:
+        life.open()
+        life.put(SAFE, 2500)
+        life.put(SAFE, 400)
+        await life.settle()
+        life.put(ALSO, 100)
+        await life.checkpoint()
+        await life.cut(SAFE, 2500)
+        while life.machine.disk.log[-1].name != "truncate":
+            await asyncio.sleep(0.001)
+
+    async def go_on(life: Life) -> None:
+        life.open()
+        life.put(SAFE, 300)
+        await life.settle()
+        await life.checkpoint()
+
+    with opened(seed=seed) as (world, life):
+        world.run(cut(life))
+        crash(life.machine, life.model, power=False)
+        world.run(go_on(life))
+        crash(life.machine, life.model, power=True)
+        recover(world, life)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_another_broker_did_not_sync_is_on_disk_before_somebody_reads_it_from_us(seed: int) -> None:
+    async def leave(life: Life) -> None:
+        life.open()
+        life.put(SAFE, 300)
+        await life.settle()
+        await life.close()
+        append_as_java(life, sync=False)
+
+    async def take_over(life: Life) -> None:
+        life.open()
+        await life.look()
+
+    with opened(seed=seed) as (world, life):
+        world.run(leave(life))
+        life.machine.crash(power=False)
+        world.run(take_over(life))
+        crash(life.machine, life.model, power=True)
+        recover(world, life)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_partition_that_a_killed_process_dropped_does_not_come_back(seed: int) -> None:
+    """It removed the folder and did not sync that; the next process stops in order, so the files have the last word."""
+    there = "/disk2/meta"
+    topics = tuple(replace(topic, data_path=there) for topic in config().topics)
+
+    async def drop(life: Life) -> None:
+        life.open()
+        life.put(FAST, 300)
+        await life.settle()
+        await life.checkpoint()
+        await life.drop(FAST)
+        while life.machine.disk.exists(f"{there}/{FAST}"):
+            await asyncio.sleep(0.001)
+
+    async def start_and_stop(life: Life) -> None:
+        life.open()
+        await life.close()
+
+    with opened(config(topics=topics), seed=seed) as (world, life):
+        world.run(drop(life))
+        crash(life.machine, life.model, power=False)
+        world.run(start_and_stop(life))
+        crash(life.machine, life.model, power=True)
+
+        async def look(life: Life) -> bool:
+            store = life.open()
+            found = store.get(FAST) is not None
+            await life.close()
+            return found
+
+        assert not world.run(look(life))

@@ -35,6 +35,10 @@ class Aside:
             ) from exc
         log.warning("%s: what stood from offset %d on is kept in %s", path, base + position, target)
 
+    def partitions(self) -> set[str]:
+        """Return the names of the folders from which something was kept."""
+        return {entry.name.rpartition("@")[0] for entry in self._files.list(self._place)}
+
     def _copy(self, path: str, position: int, target: str) -> None:
         source = self._files.open(path)
         try:

@@ -13,7 +13,6 @@ from zlib import crc32
 from metaq.errors import CorruptStore, ForeignBytes
 from metaq.model import TopicPartition
 from metaq.ports import Files
-from metaq.record import HEADER, HEADER_SIZE, scan
 from metaq.store import checkpoint as checkpoints
 from metaq.store.aside import Aside
 from metaq.store.checkpoint import Checkpoint, LogState
@@ -25,10 +24,10 @@ from metaq.store.partition_files import PartitionFiles
 from metaq.store.producers import ProducerTable
 from metaq.store.recovery import CUT_EXTENT, Recovered, Replay, Survey
 from metaq.store.replay import FoundFile, JournalReader, find_files, live_files
+from metaq.store.scanning import whole_records
 
 log = logging.getLogger(__name__)
 
-_CHUNK: Final = 8 << 20
 UNKNOWN_BOOT: Final = bytes(16)  # the system does not tell when it was started
 
 
@@ -81,6 +80,7 @@ class Opening:
         self._boot_id = boot_id
         self._foreign = foreign
         self._aside = Aside(files, f"{place.own}/aside")
+        self._aside_before: set[str] = set()  # partitions of which something was cut off in an earlier recovery
         self._writer = writer
 
     def run(self) -> Opened:
@@ -151,28 +151,10 @@ class Opening:
             return state.end if state else 0
         last = partition.segments[-1]
         start = state.end - last.base if state and last.base <= state.end <= last.end else 0
-        good = self._scan(f"{partition.directory}/{segment_name(last.base)}", start, last.size)
+        good = whole_records(self._files, f"{partition.directory}/{segment_name(last.base)}", start, last.size)
         if good < last.size:
             self._cut(partition.directory, last.base, good)
         return last.base + good
-
-    def _scan(self, path: str, position: int, size: int) -> int:
-        """Return the end of the last whole record at or after `position`, itself a record's beginning."""
-        fd = self._files.open(path)
-        want = _CHUNK
-        try:
-            while position < size:
-                data = self._files.pread(fd, min(want, size - position), position)
-                whole = scan(data)
-                position += whole
-                want = _CHUNK
-                if whole == 0:
-                    want = _record_size(data)
-                    if want <= len(data) or position + want > size:
-                        break  # it is here, and no record; or it is cut off
-        finally:
-            self._files.close(fd)
-        return position
 
     def _sync(self, partition: FoundPartition, known: int) -> None:
         """Sync what stands beyond `known`: another broker need not have done it, and our checkpoint vouches for it."""
@@ -214,6 +196,7 @@ class Opening:
         if self._foreign is Foreign.REFUSE and _boot_of(live, before) == self._boot_id != UNKNOWN_BOOT:
             self._check_foreign(survey, states, on_disk)
         self._make_durable(live)
+        self._aside_before = self._aside.partitions()
         for key, partition in on_disk.items():
             self._clear(partition, states.get(key), key in survey.dropped)
         self._writer.recovering = True
@@ -328,11 +311,13 @@ class Opening:
                 self._cut(partition.directory, segment.base, ends[segment.base] - segment.base)
             elif state.trimmed and segment.end >= state.floor:
                 self._sync_file(f"{partition.directory}/{segment_name(segment.base)}")
-        if removed:  # a folder is synced only where a name went: thousands of them would hold up the start
+        # only where a name went, or may have gone in a process that was killed: thousands would hold up the start
+        if removed or state.trimmed or str(partition.key) in self._aside_before:
             self._files.sync_dir(partition.directory)
 
     def _remove(self, directory: str, base: int) -> None:
-        self._cut(directory, base, 0)
+        """Remove a segment; that it was there is kept aside, also if it was empty."""
+        self._aside.keep(directory, base, 0)
         self._files.remove(f"{directory}/{segment_name(base)}")
 
     def _cut(self, directory: str, base: int, position: int) -> None:
@@ -366,14 +351,6 @@ class Opening:
         bases = [segment.base for segment in segments]
         bases = sorted({*bases, state.base_of(bases)})
         return OpenedLog(state.id, state.key, root, directory, bases, holes, state.end, durable, state.epochs)
-
-
-def _record_size(data: bytes) -> int:
-    """Return the bytes of the record that `data` begins with, as its header says; 0 if that is none."""
-    if len(data) < HEADER_SIZE:
-        return 0
-    length: int = HEADER.unpack_from(data)[0]
-    return HEADER_SIZE + length if length >= 0 else 0
 
 
 def _state_of(opened: OpenedLog) -> LogState:

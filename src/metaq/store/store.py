@@ -321,17 +321,17 @@ class MessageStore:
 def _make_dirs(files: Files, paths: Iterable[str]) -> None:
     """Create directories and their missing parents, durably.
 
-    Those that are there may be the work of a process that ended before it synced them; a parent that we may not read
-    is not ours and was there before.
+    What is there, or is not there any more, may be the work of a process that ended before it synced it, so all of them
+    are synced; a parent that we may not read is not ours and was there before.
     """
-    parents: set[str] = set()
+    found: set[str] = set()
     for path in paths:
         files.make_dir(path)
         names = path.split("/")
-        parents.update("/".join(names[:depth]) for depth in range(2, len(names)))
-    for parent in ["/", *sorted(parents)]:
+        found.update("/".join(names[:depth]) for depth in range(2, len(names) + 1))
+    for each in ["/", *sorted(found)]:
         with suppress(PermissionError):
-            files.sync_dir(parent)
+            files.sync_dir(each)
 
 
 def open_files(config: BrokerConfig, files: Files) -> int:
