@@ -305,7 +305,7 @@ def test_what_a_refused_large_run_left_in_the_file_does_not_come_back(stop: bool
                 await asyncio.sleep(0.0001)
             while life.machine.disk.log[-1].name != "sync_dir" and not put[0].acked:
                 await asyncio.sleep(0.0001)  # the run is in its file
-            fault.times = None
+            fault.times = 1
             await life.settle()
             fault.stop()
             assert [type(error) for error in life.errors] == [DiskFull]

@@ -134,8 +134,7 @@ class Journal:
             self._put(self._frame(payload, self.sequence, self.durable))
         except OSError as exc:
             self.sequence -= 1
-            self._crc = crc
-            done(exc)
+            done(self._void(crc, exc))
             return
         if start and (now := self._monotonic()) - start > _SLOW:
             self._slow_until = now + _SLOW_FOR
@@ -156,9 +155,10 @@ class Journal:
             alone = sync and durable == sequence - 1 and fits  # nothing before it is left to sync
             try:
                 self._put_durably(frame) if alone else self._put(frame)
-            except OSError:
-                self._crc = crc  # the next round takes its place
-                raise
+            except OSError as exc:
+                error = self._void(crc, exc)
+                self._sync(self._fd)
+                raise error from exc
             if sync and not alone:
                 self._sync(self._fd)
 
@@ -188,6 +188,15 @@ class Journal:
     def _put_durably(self, frame: bytes) -> None:
         self._files.pwrite_durable(self._fd, frame, self._position)
         self._position += len(frame)
+
+    def _void(self, crc: int, error: OSError) -> OSError:
+        """Make sure that a round which could not be written is none; the next one takes its place. Return the error."""
+        self._crc = crc
+        try:
+            self._pwrite(self._fd, bytes(ROUND_HEADER.size), self._position)
+        except OSError as exc:
+            return OSError(errno.EIO, f"cannot write the journal: {exc.strerror}")  # final, it may be there in part
+        return error
 
     def sync_soon(self) -> None:
         """Sync what was written so far, behind the scenes. While one sync runs, the next one waits for it."""

@@ -352,7 +352,8 @@ class Rounds:
         gates, log.held_gates = log.held_gates, []
         if error is not None:
             log.undo()
-            self._writer.trim(log, run.base)
+            if isinstance(error, DiskFull):  # else the journal may have the extent: the next opening finds out
+                self._writer.trim(log, run.base)
             self._tell(gates, error)
             return
         log.set_limit(log.limit)
