@@ -309,6 +309,8 @@ def test_what_a_refused_large_run_left_in_the_file_does_not_come_back(stop: bool
             await life.settle()
             fault.stop()
             assert [type(error) for error in life.errors] == [DiskFull]
+            log = life.model.of(SAFE)
+            log.puts = [put for put in log.puts if put.acked]
             life.put(SAFE, 1000)
             await life.settle()
             if stop:
@@ -384,3 +386,24 @@ def test_a_data_path_of_its_own_that_fills_up_stops_only_its_topics() -> None:
                 store.check_space(log)
 
         world.run(course())
+
+
+def test_a_partition_whose_first_put_was_refused_begins_with_the_next_one() -> None:
+    """The journal was not told of it yet, although its first offset is not 0."""
+    with opened() as (world, life):
+
+        async def course() -> None:
+            store = life.open()
+            store.create(FAST, 1000)
+            life.model.of(FAST).first = 1000
+            life.machine.disk.fail(Match("pwrite", "/journal/"), ENOSPC, times=1)
+            life.put(FAST, 100)
+            await life.settle()
+            assert [type(error) for error in life.errors] == [DiskFull]
+            life.model.of(FAST).puts.clear()
+            assert life.put(FAST, 200)[0].offset == 1000
+            await life.settle()
+
+        world.run(course())
+        crash(life.machine, life.model, power=False)
+        recover(world, life)

@@ -129,6 +129,33 @@ def test_s6_retention_takes_segments_from_the_head_only() -> None:
         assert world.run(course()) == [2000, 4000, 6000, 8000], "the old ones behind the young one stay"
 
 
+def test_s6_retention_leaves_what_recovery_or_a_tail_still_needs() -> None:
+    with opened() as (world, life):
+
+        async def course() -> None:
+            store = life.open()
+            later = life.machine.clock.time() + WEEK * 2
+            life.put(SAFE, 2000)
+            await life.settle()
+            await life.checkpoint()
+            life.put(SAFE, 100)
+            await life.settle()
+            log = store.create(SAFE)
+            await store.housekeeping.retire_log(log, later)
+            assert log.bases == [0, 2000], "the checkpoint has the first one as active"
+            await life.checkpoint()
+            await store.housekeeping.retire_log(log, later)
+            assert log.bases == [2000]
+            life.put(ALSO, 2000, 100)
+            await life.settle()
+            log = store.create(ALSO)
+            log.durable = 2000
+            await store.housekeeping.retire_log(log, later)
+            assert log.bases == [0, 2000], "it is still in the tail"
+
+        world.run(course())
+
+
 def test_s6_readers_are_sent_past_a_hole_and_the_broker_starts() -> None:
     with opened() as (world, life):
         record = pack(1, 0, b"hello")
