@@ -246,17 +246,16 @@ def test_a_cut_that_a_killed_process_made_and_did_not_sync_does_not_come_undone(
 
     async def cut(life: Life) -> None:
         life.open()
-        life.put(SAFE, 2500)
-        life.put(SAFE, 400)
+        life.put(SAFE, 1500, 400)
         await life.settle()
-        life.put(ALSO, 100)
         await life.checkpoint()
-        await life.cut(SAFE, 2500)
+        await life.cut(SAFE, 1500)
         while life.machine.disk.log[-1].name != "truncate":
             await asyncio.sleep(0.001)
 
     async def go_on(life: Life) -> None:
         life.open()
+        life.log(SAFE).set_limit(1000)
         life.put(SAFE, 300)
         await life.settle()
         await life.checkpoint()

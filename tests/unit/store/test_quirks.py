@@ -149,7 +149,8 @@ def test_s6_retention_leaves_what_recovery_or_a_tail_still_needs() -> None:
             life.put(ALSO, 2000, 100)
             await life.settle()
             log = store.create(ALSO)
-            log.durable = 2000
+            await store.mover.move_all()
+            log.durable, log.moved = 2000, 0  # as after a move that a cut overtook
             await store.housekeeping.retire_log(log, later)
             assert log.bases == [0, 2000], "it is still in the tail"
 
