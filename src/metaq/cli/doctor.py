@@ -1,29 +1,34 @@
-"""`metaq doctor`: what state the files of a broker are in, and whose they are at present. Changes nothing."""
+"""`metaq doctor`: what state the files of a broker are in, and the ways out where it refuses to start on them."""
 
+import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
 
 import click
 
+from metaq.app import real_world
 from metaq.cli.commands import json_option
-from metaq.cli.output import emit, say, table
+from metaq.cli.home import find_home, looks_like_home
+from metaq.cli.output import emit, note, say, table
 from metaq.config.broker import load
+from metaq.config.model import BrokerConfig
+from metaq.errors import CorruptStore, StoreError, StoreLocked
 from metaq.files import OsFiles
 from metaq.ports import Files
-from metaq.store import checkpoint as checkpoints
-from metaq.store.checkpoint import Checkpoint
-from metaq.store.layout import JAVA_LOCK, OURS, Place, Root
-from metaq.store.log import segment_name
-from metaq.store.replay import find_files, live_files
+from metaq.store import doctor as store
+from metaq.store.doctor import Report
+from metaq.store.layout import find_partitions
 from metaq.store.store import place_of
 
 _STATES: Final = {
-    "new": "no metaq broker has used this folder yet",
-    "in use": "a broker has this folder open",
-    "clean": "stopped cleanly; any broker may open it, also one of 1.4.6.2",
-    "unclean": "not stopped cleanly; start metaq on it and stop it, a broker of 1.4.6.2 refuses it until then",
+    store.NEW: "no metaq broker has used this folder yet",
+    store.IN_USE: "a broker has this folder open",
+    store.CLEAN: "stopped cleanly; any broker may open it, also one of 1.4.6.2",
+    store.UNCLEAN: "not stopped cleanly; start metaq on it and stop it, a broker of 1.4.6.2 refuses it until then",
 }
 
 
@@ -38,92 +43,147 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What there is. `journal_live` counts the files whose content may still be needed; sizes are bytes."""
+class Plan:
+    """What a way out will do, and to what: `loss` is what readers will miss, `foreign` the files that have grown."""
 
-    path: str
-    state: str
-    journal_files: int
-    journal_live: int
-    journal_bytes: int
-    aside_files: int
-    aside_bytes: int
-    java_locked_out: bool
-    topics: tuple[Topic, ...]
+    keep: str
+    loss: str
+    steps: tuple[str, ...]
+    foreign: tuple[str, ...]
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", required=False)
+@click.option("--keep-files", is_flag=True, help="Give the journal up: partition files have the last word.")
+@click.option(
+    "--keep-journal", is_flag=True, help="Cut what else grew in partition files: the journal has the last word."
+)
+@click.option("--yes", is_flag=True, help="Do it without asking.")
 @json_option
-def doctor(path: str, as_json: bool) -> None:
-    """Say what state a broker's files are in. PATH: its server.ini, or its dataLogPath."""
-    findings = examine(OsFiles(), place_at(path))
-    if as_json:
-        emit(asdict(findings))
+def doctor(path: str | None, keep_files: bool, keep_journal: bool, yes: bool, as_json: bool) -> None:
+    """Say what state a broker's files are in, and mend what only a person can decide.
+
+    PATH: its server.ini, its home, or its dataLogPath; without it, the home as for `metaq server`. With one of the
+    --keep options, for a folder on which metaq refuses to start because something else wrote there: shows what it will
+    do, asks, and does it. What is given up is moved to `pymetaq/aside`, not deleted.
+    """
+    if keep_files and keep_journal:
+        raise click.UsageError("--keep-files and --keep-journal exclude each other: either has the last word")
+    if keep_files or keep_journal:
+        config = config_at(path, may_guess=False)
+        mend(config, plan_for(config, "files" if keep_files else "journal"), yes, as_json)
         return
-    say(f"{findings.path}: {_STATES[findings.state]}")
-    live = f"{findings.journal_live} of {findings.journal_files} files may be needed"
-    say(f"journal: {findings.journal_bytes:,} bytes, {live}")
-    say(f"aside: {findings.aside_files} files, {findings.aside_bytes:,} bytes, cut off by earlier recoveries")
-    say(f"a broker of 1.4.6.2 is {'' if findings.java_locked_out else 'not '}locked out")
-    if findings.topics:
-        rows = [(t.topic, t.partitions, t.segments, f"{t.bytes:,}") for t in findings.topics]
+    if yes:
+        raise click.UsageError("--yes belongs to --keep-files or --keep-journal")
+    config = config_at(path, may_guess=True)
+    show(config, store.examine(config, OsFiles()), as_json)
+
+
+def config_at(path: str | None, *, may_guess: bool) -> BrokerConfig:
+    """Return the configuration by which files are found. Raises as `load`; UsageError, ConfigError, OSError.
+
+    Of a dataLogPath alone it can only be guessed that it is the one dataPath too.
+    """
+    if path is None:
+        return load(str(find_home(os.environ.get("METAQ_HOME")).ini))
+    path = os.path.abspath(path)
+    os.stat(path)
+    if not os.path.isdir(path):
+        return load(path)
+    if looks_like_home(Path(path)):
+        return load(os.path.join(path, "conf", "server.ini"))
+    if not may_guess:
+        raise click.UsageError(f"{path} is a folder; name the broker's server.ini or its home, which tell all folders")
+    return BrokerConfig(broker_id=0, data_path=path, data_log_path=path)
+
+
+def show(config: BrokerConfig, report: Report, as_json: bool) -> None:
+    """Print what was found."""
+    topics = list(sum_up(OsFiles(), config))
+    if as_json:
+        emit({"path": config.data_log_path, **asdict(report), "topics": [asdict(topic) for topic in topics]})
+        return
+    say(f"{config.data_log_path}: {_STATES[report.state]}")
+    say(f"journal: {report.journal_bytes:,} bytes in {report.journal_files} files may be needed")
+    say(f"aside: {report.aside_bytes:,} bytes in {report.aside_files} files, cut off by recoveries or given up")
+    say(f"a broker of 1.4.6.2 is {'' if report.java_locked_out else 'not '}locked out")
+    if topics:
+        rows = [(t.topic, t.partitions, t.segments, f"{t.bytes:,}") for t in topics]
         table(["topic", "partitions", "segments", "bytes"], rows)
 
 
-def place_at(path: str) -> Place:
-    """Return where files lie, by a server.ini or a dataLogPath that is the dataPath too. Raises as `load`; OSError."""
-    path = os.path.abspath(path)
-    os.stat(path)
-    return Place(path, (Root("", path),)) if os.path.isdir(path) else place_of(load(path))
+def sum_up(files: Files, config: BrokerConfig) -> Iterator[Topic]:
+    """Yield what each topic has in all data paths, by name. Raises CorruptStore, OSError."""
+    roots = [root for root in place_of(config).roots if files.exists(root.path)]
+    found: dict[str, Topic] = {}
+    for key, partition in sorted(find_partitions(files, roots, {}).items()):
+        before = found.get(key.topic, Topic(key.topic, 0, 0, 0))
+        found[key.topic] = Topic(
+            key.topic,
+            before.partitions + 1,
+            before.segments + len(partition.segments),
+            before.bytes + sum(segment.size for segment in partition.segments),
+        )
+    yield from found.values()
 
 
-def examine(files: Files, place: Place) -> Findings:
-    """Look at everything. Raises CorruptStore if the checkpoint cannot be read, OSError."""
-    checkpoint = checkpoints.load(files, f"{place.own}/checkpoint")
-    journal = find_files(files, f"{place.own}/journal") if files.exists(f"{place.own}/journal") else []
-    live = live_files(journal, checkpoint.mark) if checkpoint is not None and not checkpoint.clean else []
-    aside = files.list(f"{place.own}/aside") if files.exists(f"{place.own}/aside") else []
-    return Findings(
-        path=place.log_path,
-        state=state_of(files, place, checkpoint),
-        journal_files=len(journal),
-        journal_live=len(live),
-        journal_bytes=sum(file.size for file in journal),
-        aside_files=len(aside),
-        aside_bytes=sum(entry.size for entry in aside),
-        java_locked_out=files.exists(f"{place.log_path}/transactions/{JAVA_LOCK}"),
-        topics=tuple(sum_up(files, place)),
+def plan_for(config: BrokerConfig, keep: str) -> Plan:
+    """Return what `--keep-files` or `--keep-journal` will do. Changes nothing. Raises StoreError, OSError."""
+    report = store.examine(config, OsFiles())
+    if report.state == store.IN_USE:
+        raise StoreLocked(f"{config.data_log_path} is in use by another broker; stop it first")
+    if report.state == store.NEW or (report.state == store.CLEAN and not report.java_locked_out):
+        raise StoreError(f"{config.data_log_path}: nothing to decide here: {_STATES[report.state]}")
+    aside = f"{place_of(config).own}/aside"
+    if keep == "files":
+        try:
+            foreign = store.foreign(config, OsFiles())
+        except CorruptStore as exc:
+            note(f"the journal cannot be read, so it is not known which files have grown: {exc}")
+            foreign = []
+        moved = f"move the journal, {report.journal_files} files with {report.journal_bytes:,} bytes, to {aside}"
+        unlock = "let any broker start, metaq or 1.4.6.2, which goes by the partition files alone"
+        loss = "messages that stand in the journal and not in the partition files yet"
+        return Plan(keep, loss, (moved, unlock), tuple(foreign))
+    cut = f"cut partition files where the journal says that they end, and keep what is cut in {aside}"
+    write = "write into them what only the journal has, and leave the folder as after an orderly stop"
+    return Plan(
+        keep,
+        "what was written to these files behind the journal",
+        (cut, write),
+        tuple(store.foreign(config, OsFiles())),
     )
 
 
-def state_of(files: Files, place: Place, checkpoint: Checkpoint | None) -> str:
-    """Return the key of _STATES that describes a folder."""
-    if files.exists(place.log_path):
-        try:
-            files.close(files.lock_dir(place.log_path))
-        except BlockingIOError:
-            return "in use"
-    if checkpoint is None:
-        return "new"
-    return "clean" if checkpoint.clean else "unclean"
+def mend(config: BrokerConfig, plan: Plan, yes: bool, as_json: bool) -> None:
+    """Show the plan, have it confirmed, carry it out and say what it has done."""
+    tell = note if as_json else say
+    tell(f"{config.data_log_path}: {_STATES[store.UNCLEAN]}")
+    tell("longer than the journal knows:" if plan.foreign else "no partition file is longer than the journal knows")
+    for path in plan.foreign:
+        tell(f"  {path}")
+    tell(f"--keep-{plan.keep} will")
+    for step in plan.steps:
+        tell(f"  - {step}")
+    tell(f"readers will miss: {plan.loss}")
+    if not yes:
+        confirm()
+    report = store.keep_files(config, OsFiles()) if plan.keep == "files" else asyncio.run(_keep_journal(config))
+    if as_json:
+        emit({"path": config.data_log_path, **asdict(report)})
+        return
+    say("done" if report.done else "done; nothing had to be set aside")
+    for path in report.done:
+        say(f"kept: {path}")
+    say(f"{config.data_log_path}: {_STATES[report.state]}")
 
 
-def sum_up(files: Files, place: Place) -> Iterator[Topic]:
-    """Yield what each topic has in all data paths, by name."""
-    partitions: dict[str, list[int]] = {}
-    for root in place.roots:
-        for entry in files.list(root.path) if files.exists(root.path) else ():
-            topic, _, number = entry.name.rpartition("-")
-            if entry.is_dir and entry.name not in (OURS, "transactions") and topic and number.isdecimal():
-                sizes = [e.size for e in files.list(f"{root.path}/{entry.name}") if is_segment(e.name)]
-                figures = partitions.setdefault(topic, [0, 0, 0])
-                figures[:] = figures[0] + 1, figures[1] + len(sizes), figures[2] + sum(sizes)
-    for topic, (count, segments, size) in sorted(partitions.items()):
-        yield Topic(topic, count, segments, size)
+def confirm() -> None:
+    """Ask on a terminal; elsewhere only --yes will do. Raises UsageError, Abort."""
+    if not sys.stdin.isatty():
+        raise click.UsageError("nothing was changed; say --yes to do it")
+    click.confirm("Do it?", abort=True, err=True)
 
 
-def is_segment(name: str) -> bool:
-    """Return whether a file of a partition folder is one of its segments."""
-    stem = name.removesuffix(".meta")
-    return stem.isdecimal() and name == segment_name(int(stem))
+async def _keep_journal(config: BrokerConfig) -> Report:
+    return await store.keep_journal(config, real_world())

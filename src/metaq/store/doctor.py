@@ -14,8 +14,9 @@ from metaq.store import checkpoint as checkpoints
 from metaq.store.checkpoint import Checkpoint
 from metaq.store.journal import Mark
 from metaq.store.layout import JAVA_LOCK, Place, find_partitions
-from metaq.store.opening import Foreign
-from metaq.store.replay import FoundFile, find_files, live_files
+from metaq.store.opening import Foreign, foreign_files
+from metaq.store.recovery import Survey
+from metaq.store.replay import FoundFile, JournalReader, find_files, live_files
 from metaq.store.store import MessageStore, place_of
 
 NEW: Final = "new"  # no broker of ours was here yet
@@ -59,6 +60,19 @@ def examine(config: BrokerConfig, files: Files) -> Report:
         aside_bytes=sum(entry.size for entry in kept),
         java_locked_out=files.exists(f"{place.log_path}/transactions/{JAVA_LOCK}"),
     )
+
+
+def foreign(config: BrokerConfig, files: Files) -> list[str]:
+    """Name the partition files that hold more than the journal knows. Changes nothing. Raises CorruptStore, OSError."""
+    place = place_of(config)
+    checkpoint = _checkpoint(files, place)
+    if checkpoint is None or checkpoint.clean:
+        return []
+    survey = Survey(checkpoint)
+    survey.run(JournalReader(files, _live(files, place, checkpoint), checkpoint.mark))
+    homes = {state.key: state.root for state in survey.logs.values()}
+    roots = [root for root in place.roots if files.exists(root.path)]
+    return foreign_files(survey, find_partitions(files, roots, homes))
 
 
 def keep_files(config: BrokerConfig, files: Files) -> Report:

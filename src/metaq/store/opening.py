@@ -194,7 +194,7 @@ class Opening:
         for key, state in states.items():
             self._check_kept(state, on_disk.get(key), directories[state.id])
         if self._foreign is Foreign.REFUSE and _boot_of(live, before) == self._boot_id != UNKNOWN_BOOT:
-            self._check_foreign(survey, states, on_disk)
+            _check_foreign(survey, on_disk)
         self._make_durable(live)
         self._aside_before = self._aside.partitions()
         for key, partition in on_disk.items():
@@ -259,26 +259,6 @@ class Opening:
         if len(data) < extent.length or extent.crc not in (CUT_EXTENT, crc32(data)):
             raise CorruptStore(
                 f"{path}: {extent.length} bytes at offset {extent.offset} are not those that were synced there"
-            )
-
-    def _check_foreign(
-        self,
-        survey: Survey,
-        states: dict[TopicPartition, Recovered],
-        on_disk: dict[TopicPartition, FoundPartition],
-    ) -> None:
-        """Refuse bytes that neither this broker nor a power loss can have put there (rule 8)."""
-        foreign = []
-        for key, partition in on_disk.items():
-            state = states.get(key)
-            high = state.high if state else 0
-            if key not in survey.dropped and partition.end > high and any(s.size for s in partition.segments):
-                foreign.append(f"{partition.directory}/{segment_name(partition.segments[-1].base)}")
-        if foreign:
-            raise ForeignBytes(
-                f"{', '.join(foreign)}: longer than the journal of this broker knows; something else wrote there since"
-                " the crash. Either `metaq doctor --keep-journal` (the surplus is set aside) or"
-                " `metaq doctor --keep-files` (the journal is given up)"
             )
 
     def _make_durable(self, live: list[FoundFile]) -> None:
@@ -351,6 +331,26 @@ class Opening:
         bases = [segment.base for segment in segments]
         bases = sorted({*bases, state.base_of(bases)})
         return OpenedLog(state.id, state.key, root, directory, bases, holes, state.end, durable, state.epochs)
+
+
+def foreign_files(survey: Survey, on_disk: dict[TopicPartition, FoundPartition]) -> list[str]:
+    """Name the files with bytes that neither this broker nor a power loss can have put there (rule 8)."""
+    high = {state.key: state.high for state in survey.logs.values()}
+    return [
+        f"{partition.directory}/{segment_name(partition.segments[-1].base)}"
+        for key, partition in on_disk.items()
+        if key not in survey.dropped and partition.end > high.get(key, 0) and any(s.size for s in partition.segments)
+    ]
+
+
+def _check_foreign(survey: Survey, on_disk: dict[TopicPartition, FoundPartition]) -> None:
+    foreign = foreign_files(survey, on_disk)
+    if foreign:
+        raise ForeignBytes(
+            f"{', '.join(foreign)}: longer than the journal of this broker knows; something else wrote there since"
+            " the crash. Either `metaq doctor --keep-journal` (the surplus is set aside) or"
+            " `metaq doctor --keep-files` (the journal is given up)"
+        )
 
 
 def _state_of(opened: OpenedLog) -> LogState:
