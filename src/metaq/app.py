@@ -166,6 +166,11 @@ async def run(
 def _warn(config: BrokerConfig) -> None:
     for warning in config.warnings:
         log.warning("%s", warning)
+    for topic in config.topics:
+        for group, name in topic.filters:
+            log.warning(
+                "[topic=%s] group.%s=%s: no filter is run, group %s gets all messages", topic.name, group, name, group
+            )
 
 
 def _limits(config: BrokerConfig) -> Limits:

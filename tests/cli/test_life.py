@@ -175,3 +175,21 @@ def test_ctrl_c_while_it_starts_leaves_it_starting_and_says_so(home: Home) -> No
     assert start.returncode == 130
     assert err.strip() == f"metaq: the broker goes on starting without us; see {home.log}, or stop it"
     assert running(home) is not None
+
+
+@pytest.mark.parametrize(("level", "lines"), [("warning", 1), ("error", 0)])
+def test_its_log_has_the_level_of_the_file_and_names_filters_that_are_not_run(
+    home: Home, level: str, lines: int
+) -> None:
+    more = f"group.readers=com.example.Filter\n[pymetaq]\nlogLevel={level}\n"
+    home.ini.write_text(home.ini.read_text() + more)
+    command = metaq("server", "run", "-f", str(home.ini))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as broker:
+        assert line_of(broker).startswith("ready ")
+        broker.send_signal(signal.SIGTERM)
+        said = broker.communicate(timeout=DEADLINE)[1].decode().splitlines()
+    after_the_file = [line for line in said if not line.endswith(f"starts with {home.ini}")]
+    warning = "WARNING metaq.app [topic=test] group.readers=com.example.Filter: no filter is run,"
+    assert [warning in line and line.endswith("group readers gets all messages") for line in after_the_file] == (
+        [True] * lines
+    )

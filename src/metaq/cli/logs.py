@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 LEVELS: Final = ("debug", "info", "warning", "error")
+LEVEL: Final = "info"  # until server.ini is read
 FORMATS: Final = ("text", "json")
 _QUIET: Final = ("kazoo", "asyncio")  # libraries that say at INFO what we say ourselves
 
@@ -40,8 +41,14 @@ def configure(form: str, level: str) -> None:
     """Send the log of this process to stderr, for good. Only the command does this, never the library."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLine() if form == "json" else TextLine())
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], force=True)
     logging.raiseExceptions = False  # whoever read our stderr may go away; the broker goes on
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Write events of this level and above from now on."""
+    logging.getLogger().setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 

@@ -26,7 +26,7 @@ from metaq.net.loop import run as run_loop
     "--home", "home_path", metavar="DIR", help="The home to serve the control socket of.  [default: where FILE lies]"
 )
 @click.option("--log-format", type=click.Choice(logs.FORMATS), default="text", show_default=True)
-@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
+@click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: logLevel of [pymetaq], which is info]")
 @click.option(
     "--ready-fd", type=int, hidden=True, help="A descriptor that is told `ready …` or `failed …`, then closed."
 )
@@ -34,7 +34,7 @@ def run(
     ini: str,
     home_path: str | None,
     log_format: str,
-    log_level: str,
+    log_level: str | None,
     ready_fd: int | None,
 ) -> None:
     """Run a broker in the foreground.
@@ -42,11 +42,12 @@ def run(
     Prints `ready meta://host:port …` when it serves and logs to stderr. SIGTERM and Ctrl-C stop it in order, a second
     one at once; SIGHUP reads server.ini again.
     """
-    logs.configure(log_format, log_level)
+    logs.configure(log_format, log_level or logs.LEVEL)
     home = home_of_ini(ini) if home_path is None else Home(Path(home_path).absolute())
     herald = Herald(ready_fd)
     try:
         config = load(ini)
+        logs.set_level(log_level or config.log_level)
         tune_process()
         with nullcontext() if home is None else claim(home):
             run_loop(serve(config, home, herald.ready))
