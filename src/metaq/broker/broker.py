@@ -88,7 +88,7 @@ class Broker:
         answered. No order is promised between them, as in the original: clients match replies by opaque.
         """
         if len(commands) == 1 and type(put := commands[0]) is Put:
-            self.puts.store(peer, (put,))
+            self.puts.store_one(peer, put)
             return
         puts = [command for command in commands if type(command) is Put]
         if puts:

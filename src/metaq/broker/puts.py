@@ -78,10 +78,33 @@ class Puts:
             size += len(body)
             record = pack(len(body), crc, id, flag) + body
             replies.append(put_reply(id, log.key[1], append(log, record), opaque))
-        self._count(topic, len(replies) - counted, size - counted_size)
         self._store.journal.highest_id = ids[-1]
         answer = replies[0] if len(replies) == 1 else b"".join(replies)
         self._store.commit(partial(self._acknowledge, peer, answer, puts), size + HEADER_SIZE * len(puts))
+        self._count(topic, len(replies) - counted, size - counted_size)
+
+    def store_one(self, peer: Peer, put: Put) -> None:
+        """Do what `store` does for a put that came alone; half of its time would go into loops that run once."""
+        target, body, flag, checksum, opaque, transaction = put
+        log = self._ready.get(target)
+        crc = crc32(body) & 0x7FFFFFFF
+        size = len(body)
+        if (
+            log is None
+            or crc != checksum
+            or flag
+            or transaction is not None
+            or size > JAVA_LIMIT
+            or self._store.space.full
+        ):
+            self.store(peer, (put,))
+            return
+        (id,) = self._ids.take(1)
+        self._store.journal.highest_id = id
+        offset = self._store.append(log, HEADER.pack(size, crc, id, flag) + body)
+        answer = put_reply(id, log.key[1], offset, opaque)
+        self._store.commit(partial(self._acknowledge, peer, answer, (put,)), size + HEADER_SIZE)
+        self._count(target[0], 1, size)
 
     def _count(self, topic: str, count: int, size: int) -> None:
         tally = self._statistics.tally(topic)

@@ -102,7 +102,10 @@ class Connection(asyncio.Protocol):
             if self._later:
                 self._later += commands
             else:
-                self._carry_out(commands)
+                try:  # as _carry_out does, for each of many small pieces a call less
+                    self._execute(self, commands)
+                except Exception:
+                    self._unexpected()
         if self._decoder.error is not None and not self._ending:
             log.warning("%s: %s, connection closed", self.name, self._decoder.error)
             self._ending = True
@@ -112,8 +115,11 @@ class Connection(asyncio.Protocol):
         try:
             self._execute(self, commands)
         except Exception:
-            log.exception("%s: unexpected, connection closed", self.name)
-            self.abort()
+            self._unexpected()
+
+    def _unexpected(self) -> None:
+        log.exception("%s: unexpected, connection closed", self.name)
+        self.abort()
 
     def full(self) -> bool:
         """Return whether so much waits for the peer, sent or to come from the disk, that it should get no more."""

@@ -10,6 +10,7 @@ from metaq.protocol.decoder import Limits
 
 log = logging.getLogger(__name__)
 
+_BACKLOG: Final = 4096  # connections that wait to be accepted; what is beyond is dialled again a second later
 _SILENCE: Final = 0.3  # seconds; ZooKeeper's watches have fired by then
 _LOOK: Final = 0.02  # seconds between looks whether a broker without room has some again
 
@@ -28,7 +29,7 @@ class Listener:
 
     async def open(self, host: str | None, port: int) -> None:
         """Listen; `port` 0 takes any free one, `.port` says which. OSError if it is taken."""
-        self._server = await self._network.listen(self._connection, host, port)
+        self._server = await self._network.listen(self._connection, host, port, backlog=_BACKLOG)
         self.port = self._bound_port(port)
 
     def _bound_port(self, wanted: int) -> int:

@@ -89,7 +89,7 @@ class Journal:
         self._fd = -1  # of the file written to, its size and half of it
         self._size = self._half = 0
         self._pwrite = files.pwrite
-        self._slow_until = 0.0
+        self._slow = 0.0  # when a write on the loop was slow last; 0: never, or long ago
         self.failed: Callable[[BaseException], None] = _raise  # a sync behind the scenes met an error
         self._syncing = self._sync_again = self._closed = False
         self.busy = False
@@ -119,28 +119,31 @@ class Journal:
 
     def write(self, payload: bytes, sync: bool, done: Done) -> None:
         """Append one round; `done(error)` once it is written, and on disk if `sync`. Only while not `busy`."""
-        self.sequence += 1
-        fits = self._position + ROUND_HEADER.size + len(payload) <= self._size
-        if fits and not sync and self._monotonic() >= self._slow_until:
-            self._write_here(payload, done)
-        else:
-            self._write_there(payload, sync, fits, done)
-
-    def _write_here(self, payload: bytes, done: Done) -> None:
-        """Write on the loop. How long that took is looked at now and then."""
-        start = self._monotonic() if not self.sequence & 7 else 0.0
-        crc = self._crc
+        sequence = self.sequence = self.sequence + 1
+        end = self._position + ROUND_HEADER.size + len(payload)
+        if sync or end > self._size or (self._slow and self._still_slow()):
+            self._write_there(payload, sync, end <= self._size, done)
+            return
+        start = 0.0 if sequence & 7 else self._monotonic()  # how long it takes is looked at now and then
+        crc = crc32(payload, self._crc)
+        header = pack_round_header(self._nonce, (sequence, self.durable, self.highest_id, len(payload), crc))
         try:
-            self._put(self._frame(payload, self.sequence, self.durable))
+            self._pwrite(self._fd, header + payload, self._position)
         except OSError as exc:
             self.sequence -= 1
-            done(self._void(crc, exc))
+            done(self._void(self._crc, exc))
             return
+        self._crc, self._position = crc, end
         if start and (now := self._monotonic()) - start > _SLOW:
-            self._slow_until = now + _SLOW_FOR
-        if self._position > self._half:
-            self._prepare()
+            self._slow = now
         done(None)
+        if end > self._half:
+            self._prepare()
+
+    def _still_slow(self) -> bool:
+        if self._monotonic() - self._slow > _SLOW_FOR:
+            self._slow = 0.0
+        return self._slow > 0.0
 
     def _write_there(self, payload: bytes, sync: bool, fits: bool, done: Done) -> None:
         """Write in the thread: what syncs or goes on in another file."""

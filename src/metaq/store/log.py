@@ -15,7 +15,10 @@ from metaq.model import TopicPartition
 
 
 class Gate(Protocol):
-    """Told once, with the error or None, when what it waits for is safe or lost."""
+    """Told once, with the error or None, when what it waits for is safe or lost.
+
+    It is told in the middle of things: it may send a reply, but not append, commit or read.
+    """
 
     def __call__(self, error: Exception | None, /) -> None: ...
 

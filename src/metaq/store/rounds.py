@@ -35,6 +35,7 @@ class Sent(NamedTuple):
 
 
 _NOTHING: Final = Sent([], [], [], [], 0)
+_NO_GATES: Final[list[Gate]] = []
 
 
 class Rounds:
@@ -235,7 +236,8 @@ class Rounds:
         self._seal(dirty)
         gates, self._gates = self._gates, []
         if large:
-            gates = self._write_large_after(large, gates)
+            self._after.append(self._write_large_after(large, gates))
+            gates = []
         self._sent = Sent(self._runs, self._begun, self._after, gates, self._gathered_bytes)
         parts = self._parts
         self._parts, self._runs, self._begun, self._after, self._gathered_bytes = [], [], [], [], 0
@@ -264,6 +266,12 @@ class Rounds:
         if error is not None or self._failed is not None:
             self._fail(error, sent)
             return
+        if not after:
+            # No command of anybody is carried out before this function ends: so the replies may leave first, and
+            # their receivers go on while the rest is done here.
+            for gate in gates:
+                gate(None)
+            gates = _NO_GATES
         grown = 0
         for log, offset, end, data in runs:
             log.tail_starts.append(offset)  # extend_tail, without the call
@@ -312,8 +320,8 @@ class Rounds:
         self.waiting_bytes += len(data)  # until it is released
         return LargeRun(log, log.bases[-1], log.end - len(data), data)
 
-    def _write_large_after(self, large: list[LargeRun], gates: list[Gate]) -> list[Gate]:
-        """Write large runs when the round with their intents is; its gates wait for both."""
+    def _write_large_after(self, large: list[LargeRun], gates: list[Gate]) -> Gate:
+        """Return the step that writes large runs when the round with their intents is; its gates wait for both."""
         together = Countdown(lambda error: self._tell(gates, error), 1 + len(large))
 
         def begin(error: Exception | None) -> None:
@@ -325,7 +333,7 @@ class Rounds:
                     together(error)
             together(error)
 
-        return [begin]
+        return begin
 
     def _wrote_large(self, run: LargeRun, gate: Gate, extent: Extent | None, error: BaseException | None) -> None:
         if extent is None:
