@@ -118,6 +118,21 @@ async def test_a_broker_that_has_left_is_not_dialled_any_more(tree: MemoryTree, 
         assert one.accepted == before
 
 
+async def test_a_new_broker_is_used_while_the_connection_to_the_old_one_is_still_open(
+    tree: MemoryTree, registry: MemoryRegistry
+) -> None:
+    async with FakeBroker(0) as old, FakeBroker(1) as new, connect(tree) as mq:
+        await register(registry, old)
+        assert (await mq.producer("t").send(b"x")).partition[0] == "0"
+        await register(registry, new)
+        await withdraw(registry, old)
+        while list(await mq.brokers()) != [1]:
+            await asyncio.sleep(0.001)
+        assert (await mq.producer("t").send(b"x")).partition[0] == "1"
+        assert len(old.peers) == 1
+        assert old.accepted == new.accepted == 1
+
+
 async def test_the_latest_answers_stand_while_zookeeper_is_away(tree: MemoryTree, registry: MemoryRegistry) -> None:
     session = MemoryRegistry(tree)
     outside = Outside(session=lambda _: session)
