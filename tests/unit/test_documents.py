@@ -1,0 +1,47 @@
+"""What holds for all documents: samples are run by some test, links lead somewhere."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+# Which test runs the blocks of a language in a document.
+RUN: Final = {
+    ("README.md", "console"): "tests/cli/test_docs.py",
+    ("README.md", "python"): "tests/cli/test_docs.py",
+    ("quickstart.md", "console"): "tests/cli/test_docs.py",
+    ("quickstart.md", "python"): "tests/cli/test_docs.py",
+    ("client.md", "python"): "tests/client/test_docs.py",
+    ("configuration.md", "ini"): "tests/unit/config/test_documented.py",
+    ("configuration.md", "text"): "tests/unit/config/test_documented.py",
+    ("protocol.md", "wire"): "tests/unit/protocol/test_docs.py",
+    ("protocol.md", "record"): "tests/unit/protocol/test_docs.py",
+    ("storage.md", "hex"): "tests/unit/store/test_docs.py",
+    ("storage.md", "text"): "tests/unit/store/test_docs.py",
+    ("storage.md", "python"): "tests/unit/store/test_docs.py",
+}
+NOT_RUN: Final = {("README.md", "sh")}  # it installs from a package registry
+
+
+def languages(document: Path) -> set[tuple[str, str]]:
+    """Return the languages of a document's blocks; one without is a drawing."""
+    openings = re.findall(r"^```(.*)\n(?:(?!```).*\n)*```$", document.read_text("utf-8"), re.MULTILINE)
+    return {(document.name, opening.split()[0]) for opening in openings if opening.strip()}
+
+
+def test_every_language_of_every_document_has_a_test_that_runs_it() -> None:
+    found = set().union(*map(languages, DOCUMENTS))
+    assert found == RUN.keys() | NOT_RUN
+    for (document, _), test in RUN.items():
+        assert document in (ROOT / test).read_text("utf-8"), f"{test} does not read {document}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_other_documents_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text("utf-8"))
+    gone = [t for t in targets if "://" not in t and not (document.parent / t).exists()]
+    assert gone == []
