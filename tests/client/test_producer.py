@@ -210,6 +210,8 @@ async def test_what_is_no_message_is_refused_before_anything_is_sent(
     producer = mq.producer("t")
     with pytest.raises(TypeError, match="a message is bytes, not str"):
         await producer.send("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="an attribute is text, not bytes"):
+        await producer.send(b"x", attribute=b"bytes")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="is no partition"):
         await producer.send(b"x", partition="first")
     with pytest.raises(ConfigError):

@@ -107,7 +107,7 @@ class Producer:
         async with self._order:
             fixed = None if partition is None else await self._routes.resolve(partition, timeout)
             for data in bodies:
-                put = Put(self, _checked(data), attribute, fixed)
+                put = Put(self, *_checked(data, attribute), fixed)
                 put.waiter, put.index = batch, batch.add()
                 try:
                     if not self._start_now(put, timeout):
@@ -147,7 +147,7 @@ class Producer:
         """Send a message whose outcome `waiter` is told; as send_nowait, for who needs no future of this loop."""
         timeout = self._options.timeout if timeout is None else timeout
         fixed = None if partition is None else await self._routes.resolve(partition, timeout)
-        put = Put(self, _checked(data), attribute, fixed)
+        put = Put(self, *_checked(data, attribute), fixed)
         put.waiter = waiter
         if not self._start_now(put, timeout):
             await self._start(put)
@@ -159,7 +159,7 @@ class Producer:
         if isinstance(partition, int):
             return False  # of which broker, the directory knows
         fixed = parse_partition(partition) if isinstance(partition, str) else partition
-        put = Put(self, _checked(data), attribute, fixed)
+        put = Put(self, *_checked(data, attribute), fixed)
         put.waiter = waiter
         return self._start_now(put, self._options.timeout if timeout is None else timeout)
 
@@ -293,17 +293,21 @@ class Producer:
                     waiter.set_result(None)
 
 
-def _checked(data: bytes) -> bytes:
+def _checked(data: bytes, attribute: str | None) -> tuple[bytes, str | None]:
     if not isinstance(data, bytes):
         raise TypeError(f"a message is bytes, not {type(data).__name__}; encode text first")
-    return data
+    if attribute is not None and not isinstance(attribute, str):
+        raise TypeError(f"an attribute is text, not {type(attribute).__name__}; decode bytes first")
+    return data, attribute
 
 
 def _with_place(topic: str, put: Put, error: ClientError) -> ClientError:
     """Return the error with the place it concerns in its text, and itself as the cause."""
     if put.route is None or isinstance(error, NoBroker):
         return error
-    place = f"put to {topic} {put.route.partition} at {put.route.link.address}"
+    chosen = put.route.partition
+    where = f"{topic} {chosen}" if chosen.partition >= 0 else topic  # else the broker would have chosen
+    place = f"put to {where} at {put.route.link.address}"
     named: ClientError
     if isinstance(error, Refused):
         named = Refused(error.status, f"{error.text} ({place})")
