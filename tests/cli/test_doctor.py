@@ -34,7 +34,9 @@ def spoilt(home: Home) -> Home:
     """A home whose broker was killed after 20 messages, and whose partition file then grew by 40 foreign records."""
     start(home)
     with metaq.connect(str(ask(home.socket, "status")["address"])) as mq:
-        mq.producer("test").send_many(SENT, partition=0)
+        producer = mq.producer("test")
+        for data in SENT:  # each in a round of its own
+            producer.send(data, partition=0)
     kill(home)
     segment_of(home).parent.mkdir(exist_ok=True)
     with segment_of(home).open("ab") as file:
@@ -117,3 +119,15 @@ def test_while_a_broker_runs_it_only_looks(home: Home, capsys: pytest.CaptureFix
         assert f"{home.path}/data is in use by another broker; stop it first" in capsys.readouterr().err
     assert run(["doctor", str(home.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "in use"
+
+
+def test_a_journal_that_cannot_be_read_can_still_be_given_up(spoilt: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = min((spoilt.path / "data" / "pymetaq" / "journal").iterdir())
+    content = bytearray(journal.read_bytes())
+    content[4096 + 60] ^= 0xFF  # in the first of several rounds, which were on disk
+    journal.write_bytes(content)
+    assert run(["doctor", str(spoilt.path), "--keep-journal", "--yes"]) == 1
+    assert str(journal) in capsys.readouterr().err
+    assert run(["doctor", str(spoilt.path), "--keep-files", "--yes"]) == 0
+    assert "the journal cannot be read, so it is not known which files have grown" in capsys.readouterr().err
+    assert stored(spoilt)[-40:] == FOREIGN
