@@ -93,20 +93,18 @@ def test_keeping_the_files_leaves_what_stands_in_them(spoilt: Home, capsys: pyte
     assert found[:-40] == SENT[: len(found) - 40]
 
 
-@pytest.mark.parametrize(("answer", "status", "state"), [(b"n\n", 1, "unclean"), (b"y\n", 0, "clean")])
-def test_on_a_terminal_it_is_a_question(
-    spoilt: Home, capsys: pytest.CaptureFixture[str], answer: bytes, status: int, state: str
-) -> None:
+def test_on_a_terminal_it_is_a_question(spoilt: Home, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = pty.openpty()
     try:
-        arguments = command("doctor", str(spoilt.path), "--keep-journal")
-        with subprocess.Popen(arguments, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            os.write(ours, answer)
-            _, said = process.communicate(timeout=DEADLINE)
-        assert process.returncode == status
-        assert b"Do it? [y/N]" in said
-        assert run(["doctor", str(spoilt.path), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["state"] == state
+        for answer, status, state in ((b"n\n", 1, "unclean"), (b"y\n", 0, "clean")):
+            arguments = command("doctor", str(spoilt.path), "--keep-journal")
+            with subprocess.Popen(arguments, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                os.write(ours, answer)
+                _, said = process.communicate(timeout=DEADLINE)
+            assert process.returncode == status
+            assert b"Do it? [y/N]" in said
+            assert run(["doctor", str(spoilt.path), "--json"]) == 0
+            assert json.loads(capsys.readouterr().out)["state"] == state
     finally:
         os.close(ours)
         os.close(theirs)
