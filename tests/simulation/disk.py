@@ -254,6 +254,25 @@ class SimDisk:
         folder = self.media.folder(path)
         self._change(Operation(None, "sync_dir", path), lambda: self.media.sync_names(folder), _nothing)
 
+    def sync_all(self, path: str) -> None:
+        self._look("look_up", path)
+        self.media.folder(path)
+
+        def sync() -> None:
+            for _, node in list(self.media.walk()):
+                if isinstance(node, File):
+                    node.sync()
+                else:
+                    self.media.sync_names(node)
+            self.media.sync_names(self.media.root)
+
+        def fail() -> None:
+            for _, node in list(self.media.walk()):
+                if isinstance(node, File):
+                    node.fail_sync()
+
+        self._change(Operation(None, "sync_all", path), sync, _nothing, fail)
+
     def rename(self, source: str, target: str) -> None:
         self._look("look_up", source)
         from_folder, from_name = self.media.place(source)

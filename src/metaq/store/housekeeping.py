@@ -27,6 +27,7 @@ log_ = logging.getLogger(__name__)
 _SEGMENT: Final = re.compile(r"[0-9]{20}\.meta")
 _TICK: Final = 1.0  # seconds between looks at the disk and the calendar
 _CHECKPOINT_AGE: Final = 60.0  # seconds after which a journal is let go even if it is short
+_MANY_FILES: Final = 256  # files to sync from which on one call for the whole file system is quicker
 _SYNC_FILES: Final = 32  # files synced in one job: a read or a large run waits for no more than these
 _PRODUCER_AGE: Final = 7 * 86400.0
 
@@ -85,7 +86,8 @@ class Housekeeping:
         journal = self._parts.journal
         age = self._clock.monotonic() - self._last_checkpoint
         waits = journal.sequence > self._covered
-        return journal.backlog() * 2 > self.journal_limit or (age > _CHECKPOINT_AGE and waits) or journal.older_bytes > 0
+        full = journal.backlog() * 2 > self.journal_limit
+        return full or (age > _CHECKPOINT_AGE and waits) or journal.older_bytes > 0
 
     async def step(self) -> None:
         """Do what is due. Raises StoreError if the disk fails; one that is full is waited for."""
@@ -120,6 +122,8 @@ class Housekeeping:
         await parts.mover.move_all()
         files = parts.mover.files
         names = await call(self.worker, files.unsynced)
+        if len(names) > _MANY_FILES:
+            await call(self.worker, files.sync_everything)
         for start in range(0, len(names), _SYNC_FILES):
             await call(self.worker, partial(files.sync_files, names[start : start + _SYNC_FILES]))
         await call(self.worker, files.sync_folders)

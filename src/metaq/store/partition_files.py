@@ -70,6 +70,16 @@ class PartitionFiles:
                 self._sync(partial(self._files.sync_dir, folder), folder)
                 self._unsynced_folders.discard(folder)
 
+    def sync_everything(self) -> None:
+        """Sync all that was written so far with one call for each file system, which pays for hundreds of files."""
+        files, folders = set(self._unsynced), set(self._unsynced_folders)
+        roots = {directory.rpartition("/")[0] for directory, _ in files} | folders
+        systems = {self._files.free_space(root)[0]: root for root in sorted(roots)}
+        for root in systems.values():
+            self._sync(partial(self._files.sync_all, root), root)
+        self._unsynced -= files
+        self._unsynced_folders -= folders
+
     def cut(self, directory: str, bases: list[int], to: int) -> None:
         """End a partition at offset `to`: `bases` are those of its segments. Synced with the next checkpoint.
 
