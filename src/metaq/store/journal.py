@@ -149,12 +149,14 @@ class Journal:
         """Write in the thread: what syncs or goes on in another file."""
         self.busy = True
         sequence, durable = self.sequence, self.durable
+        # The thread would release the interpreter's lock for the CRC and wait for it behind a busy loop.
+        before, ready = self._crc, self._frame(payload, sequence, durable) if fits else b""
 
         def work() -> None:
+            crc, frame = before, ready
             if not fits:
                 self._switch(ROUND_HEADER.size + len(payload))
-            crc = self._crc
-            frame = self._frame(payload, sequence, durable)
+                crc, frame = self._crc, self._frame(payload, sequence, durable)
             alone = sync and durable == sequence - 1 and fits  # nothing before it is left to sync
             try:
                 self._put_durably(frame) if alone else self._put(frame)
