@@ -1,32 +1,32 @@
 """Every error metaq raises, in one tree, and the status codes of the wire.
 
-    MetaqError
-    ├── ConfigError              server.ini or an argument is wrong; the message says where and what would be right
-    ├── ProtocolError            the peer broke the protocol; drop the connection
-    ├── RequestError             this request failed; the connection is still good. `.status` goes on the wire
-    │   ├── TopicNotAccepted     500
-    │   ├── WrongPartition       500
-    │   ├── ChecksumMismatch     500
-    │   ├── MessageTooLarge      500
-    │   ├── InvalidMessage       500   flag and attribute prefix do not fit the body
-    │   ├── PartitionClosed      403
-    │   ├── PartitionNotFound    404   no such topic-partition here
-    │   ├── NothingAtOffset      404   nothing to read there yet
-    │   ├── OffsetMoved          301   `.offset` is the one to use instead
-    │   ├── BadRequest           400
-    │   ├── DiskFull             500
-    │   └── Unsupported          500
-    ├── StoreError               the message log; the broker stops or does not start
-    │   ├── StoreLocked          another process has the directory
-    │   ├── CorruptStore         file and position named; nothing was changed
-    │   └── ForeignBytes         partition files grew behind our journal; ways out named
-    ├── RegistryError            ZooKeeper refused or stayed away
-    └── ClientError
-        ├── LinkClosed           the connection ended before the answer; retriable
-        ├── RequestTimeout       no answer in time; the request may have been carried out; retriable
-        ├── NoBroker             nobody serves this topic or partition at present; retriable
-        ├── Refused              the broker answered with an error; `.status`, `.text`
-        └── CorruptMessage       a fetched record fails its checksum
+MetaqError
+├── ConfigError              server.ini or an argument is wrong; the message says where and what would be right
+├── ProtocolError            the peer broke the protocol; drop the connection
+├── RequestError             this request failed; the connection is still good. `.status` goes on the wire
+│   ├── TopicNotAccepted     500
+│   ├── WrongPartition       500
+│   ├── ChecksumMismatch     500
+│   ├── MessageTooLarge      500
+│   ├── InvalidMessage       500   flag and attribute prefix do not fit the body
+│   ├── PartitionClosed      403
+│   ├── PartitionNotFound    404   no such topic-partition here
+│   ├── NothingAtOffset      404   nothing to read there yet
+│   ├── OffsetMoved          301   `.offset` is the one to use instead
+│   ├── BadRequest           400
+│   ├── DiskFull             500
+│   └── Unsupported          500
+├── StoreError               the message log; the broker stops or does not start
+│   ├── StoreLocked          another process has the directory
+│   ├── CorruptStore         file and position named; nothing was changed
+│   └── ForeignBytes         partition files grew behind our journal; ways out named
+├── RegistryError            ZooKeeper refused or stayed away
+└── ClientError
+    ├── LinkClosed           the connection ended before the answer; retriable
+    ├── RequestTimeout       no answer in time; the request may have been carried out; retriable
+    ├── NoBroker             nobody serves this topic or partition at present; retriable
+    ├── Refused              the broker answered with an error; `.status`, `.text`
+    └── CorruptMessage       a fetched record fails its checksum
 """
 
 from enum import IntEnum

@@ -105,7 +105,7 @@ class OsFiles:
             count += _progress(os.pwrite(fd, view[count:], position + count))
 
     def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
-        """Write all parts with one call, or one per IOV_MAX parts if they are large enough not to be copied together."""
+        """Write all parts with one call, or one per IOV_MAX parts if they are too large to be copied together."""
         total = sum(map(len, parts))
         if total < _JOIN_BELOW * len(parts):
             self.pwrite(fd, b"".join(parts), position)
@@ -163,7 +163,7 @@ class OsFiles:
             os.close(fd)
 
     def sync_all(self, path: str) -> None:
-        """One syncfs(2): 0.2 s for 10,000 small files, where syncing each takes seconds. Linux tells of errors here too."""
+        """One syncfs(2): 0.2 s for 10,000 small files, where syncing each takes seconds. It tells of errors too."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             if _libc.syncfs(fd) != 0:
@@ -242,7 +242,7 @@ class OsWorker:
         self._jobs.put(partial(self._carry_out, work, done))
 
     def close(self) -> None:
-        """Wait until all jobs are done and the thread has ended. The last results may still be on their way to the loop."""
+        """Wait until all jobs are done and the thread has ended. Results may still be on their way to the loop."""
         self._closed = True
         self._jobs.put(None)  # a second one, of a second call, is never read
         self._thread.join()

@@ -147,10 +147,8 @@ def realtime_lines(total: Figures, seconds: int) -> list[str]:
 def topic_lines(topic: str, config: BrokerConfig, partitions: Iterable[PartitionState]) -> list[str]:
     """Return the lines about what is stored of one topic, known or not."""
     states = list(partitions)
-    if states:
-        code = 0
-    else:
-        code = 2 if any(section.name == topic for section in config.topics) else 1
+    configured = any(section.name == topic for section in config.topics)
+    code = 0 if states else 2 if configured else 1
     return [
         topic,
         f"resultCode {code}",

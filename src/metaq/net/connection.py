@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
             else:
                 try:  # as _carry_out does, for each of many small pieces a call less
                     self._execute(self, commands)
-                except Exception:
+                except Exception:  # noqa: BLE001 - whatever it is costs this connection, not the process
                     self._unexpected()
         if self._decoder.error is not None and not self._ending:
             log.warning("%s: %s, connection closed", self.name, self._decoder.error)
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
     def _carry_out(self, commands: Sequence[Command]) -> None:
         try:
             self._execute(self, commands)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is costs this connection, not the process
             self._unexpected()
 
     def _unexpected(self) -> None:

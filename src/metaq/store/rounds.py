@@ -8,7 +8,7 @@ batch goes at once, so that a lone producer does not wait for the turn to end; t
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
 from metaq.errors import DiskFull, StoreError
 from metaq.ports import Scheduler
@@ -16,25 +16,13 @@ from metaq.store.entries import Create, Extent, Intent, Kind, Roll, pack, pack_r
 from metaq.store.journal import Journal
 from metaq.store.large import LargeRun, LargeWriter
 from metaq.store.log import Countdown, Gate, PartitionLog
+from metaq.store.sent import NOTHING, Sent
 from metaq.store.space import write_error
 
 log_ = logging.getLogger(__name__)
 
 _RUN: Final = int(Kind.RUN)
 _LONE: Final = 15  # batches
-
-
-class Sent(NamedTuple):
-    """The round that is on its way: its runs, the logs it begins, what happens in memory, who is told, bytes."""
-
-    runs: list[tuple[PartitionLog, int, int, bytes]]
-    begun: list[PartitionLog]
-    after: list[Gate]
-    gates: list[Gate]
-    size: int
-
-
-_NOTHING: Final = Sent([], [], [], [], 0)
 _NO_GATES: Final[list[Gate]] = []
 
 
@@ -69,7 +57,7 @@ class Rounds:
         self._gathered_bytes = 0
         self._turn_open = False
         self._lone = 0  # so many batches may go without looking whether others come in the same turn: none did
-        self._sent = _NOTHING
+        self._sent = NOTHING
         self._sync_wanted = False
         self.sync_due = False  # `sync_later` was called; whoever syncs sets it back
         self.sync_now: Callable[[], None] = lambda: None  # a topic's threshold is passed
@@ -159,7 +147,7 @@ class Rounds:
         if self._failed is None:
             self._failed = error
             if not self._journal.busy:  # else the round on its way does it when it ends
-                self._refuse(error, _NOTHING)
+                self._refuse(error, NOTHING)
             self._fatal(error)
 
     def _schedule(self) -> None:
@@ -229,7 +217,7 @@ class Rounds:
         if self._journal.busy:
             return
         if self._failed is not None:
-            self._refuse(self._failed, _NOTHING)
+            self._refuse(self._failed, NOTHING)
             return
         dirty, self._dirty = self._dirty, []
         large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else None
@@ -260,7 +248,7 @@ class Rounds:
 
     def _finish(self, error: OSError | None) -> None:
         """The round is written: show it to readers, then acknowledge."""
-        sent, self._sent = self._sent, _NOTHING
+        sent, self._sent = self._sent, NOTHING
         runs, _, after, gates, size = sent
         self.waiting_bytes -= size
         if error is not None or self._failed is not None:

@@ -143,9 +143,11 @@ def test_realtime_figures_are_written_as_the_original_writes_them() -> None:
 def test_the_summary_has_its_twenty_lines_in_order(statistics: Statistics) -> None:
     broker = Broker((section("a"), section("b"), section("c*")))
     assert reply(answer("", statistics, broker), 2147483647) == (
-        b"result 200 292 2147483647\r\nSTATS\r\npid 25944\r\nbroker_id 0\r\nport 8123\r\nuptime 3\r\nversion 1.4.6.2\r\n"
+        b"result 200 292 2147483647\r\nSTATS\r\npid 25944\r\nbroker_id 0\r\n"
+        b"port 8123\r\nuptime 3\r\nversion 1.4.6.2\r\n"
         b"slave false\r\ncurr_connections 1\r\nthreads 25\r\ncmd_put 0\r\ncmd_get 0\r\ncmd_offset 0\r\ntx_begin 0\r\n"
-        b"tx_xa_begin 0\r\ntx_commit 0\r\ntx_rollback 0\r\nget_miss 0\r\nput_failed 0\r\ntotal_messages 0\r\ntopics 3\r\n"
+        b"tx_xa_begin 0\r\ntx_commit 0\r\ntx_rollback 0\r\n"
+        b"get_miss 0\r\nput_failed 0\r\ntotal_messages 0\r\ntopics 3\r\n"
         b"config_checksum 4059861083\r\nEND\r\n"
     )
 
