@@ -5,7 +5,6 @@ lost by waiting, the journal has it.
 """
 
 import asyncio
-import heapq
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
@@ -74,17 +73,29 @@ class Mover:
 
         Raises OSError; what was not moved stays.
         """
-        while self.unmoved * 2 > self._mark and self.tails:
-            largest = heapq.nlargest(_JOB_LOGS, self.tails, key=_tail_size)
-            await self._move(largest)
+        goal = self.unmoved - self._mark // 2
+        largest = []
+        for log in sorted(self.tails, key=_tail_size, reverse=True):
+            if goal <= 0:
+                break
+            largest.append(log)
+            goal -= log.visible - log.moved
+        await self._move(largest)
 
     async def move_all(self) -> None:
         """Move all tails that there are now. Raises OSError; what was not moved stays."""
-        logs = list(self.tails)
-        for start in range(0, len(logs), _JOB_LOGS):
-            await self._move(logs[start : start + _JOB_LOGS])
+        await self._move(list(self.tails))
 
     async def _move(self, logs: list[PartitionLog]) -> None:
+        try:
+            await self._move_in_jobs(logs)
+        finally:
+            for log in logs:
+                log.listed = bool(log.tail_runs)
+            self.tails[:] = [log for log in self.tails if log.listed]
+
+    async def _move_in_jobs(self, logs: list[PartitionLog]) -> None:
+        """Write a bounded number of tails and bytes at once: large runs wait in the same line."""
         batch: list[tuple[PartitionLog, int, int]] = []
         pieces: list[Piece] = []
         size = 0
@@ -93,13 +104,11 @@ class Mover:
                 pieces += tail_pieces(log)
                 batch.append((log, log.visible, log.cuts))
                 size += log.visible - log.moved
-            if size > _JOB_BYTES:
+            if size > _JOB_BYTES or len(batch) >= _JOB_LOGS:
                 await self._write(pieces, batch)
                 batch, pieces, size = [], [], 0
-        await self._write(pieces, batch)
-        for log in logs:
-            log.listed = bool(log.tail_runs)
-        self.tails[:] = [log for log in self.tails if log.listed]
+        if batch:
+            await self._write(pieces, batch)
 
     async def _write(self, pieces: list[Piece], batch: list[tuple[PartitionLog, int, int]]) -> None:
         def work() -> None:
