@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from math import floor
+from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -26,6 +27,7 @@ from bench.cases import (
 from bench.samples import Samples
 
 BARE: Final = "bare C loop"
+EXPLANATION: Final = "## What falls short, and why"  # written by hand; a new run keeps it
 READ_CASE: Final = "read/1MiB"
 MIB: Final = "MiB"
 TITLE: Final = """\
@@ -139,3 +141,10 @@ def text(samples: Samples) -> str:
     lines += table(READING, read_rows(samples))
     lines += table(START, start_rows(samples))
     return "\n".join(lines) + "\n"
+
+
+def explanation(page: Path) -> str:
+    """Return what somebody wrote below the tables of the page that is there, from its heading on; "" if nothing."""
+    text = page.read_text("utf-8") if page.exists() else ""
+    start = text.find(EXPLANATION)
+    return "" if start < 0 else "\n" + text[start:]

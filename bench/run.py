@@ -166,7 +166,7 @@ def main(rounds: int, seconds: float, quick: bool, only: str, brokers: str, writ
                 zookeeper.stop()
             click.echo(report.text(samples))
     if write is not None:
-        write.write_text(report.text(samples))
+        write.write_text(report.text(samples) + report.explanation(write))
         samples.write(write.parent / "bench" / f"{write.stem}.json")
     sys.exit(any(sample.value is None for sample in samples.taken))
 

@@ -82,3 +82,10 @@ def test_samples_survive_writing_and_reading(tmp_path: Path) -> None:
     samples = measured(CASE, prototype=[1.0, None])
     samples.write(tmp_path / "bench" / "samples.json")
     assert Samples.read(tmp_path / "bench" / "samples.json") == samples
+
+
+def test_what_was_written_by_hand_below_the_tables_is_kept(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    assert report.explanation(page) == ""
+    page.write_text(f"# Benchmarks\n\n| old |\n\n{report.EXPLANATION}\n\nThe disk.\n", "utf-8")
+    assert report.explanation(page) == f"\n{report.EXPLANATION}\n\nThe disk.\n"
