@@ -12,6 +12,7 @@ test: .venv/.ready-test  ## run all tests but the long forms
 
 soak: .venv/.ready-test  ## run the long forms of the tests
 	@scripts/test.sh -m soak --timeout 3600
+	@METAQ_EXAMPLES=1000 scripts/test.sh -m "not soak" --timeout 3600 tests/unit tests/simulation
 
 check: .venv/.ready-check  ## format, lint, types, import order, budgets
 	@scripts/check.sh

@@ -6,10 +6,15 @@ from itertools import count
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from metaq.testing import ZooKeeper
 
 LEFT_OUT: Final = "left out: "
+
+# Laws are tried on so many examples; `make soak` asks for many more.
+settings.register_profile("metaq", max_examples=int(os.environ.get("METAQ_EXAMPLES", "60")))
+settings.load_profile("metaq")
 
 
 def require(name: str, present: bool) -> None:
