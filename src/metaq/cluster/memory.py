@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn, TypeVar
 
+from metaq.cluster.listening import StateListeners
 from metaq.cluster.operations import (
     Check,
     Create,
@@ -149,7 +150,7 @@ class MemoryRegistry:
         self._closed = False
         self._connected = asyncio.Event()
         self._order = asyncio.Lock()  # a session's operations happen in the order they were asked for
-        self._listeners: list[Callable[[State], None]] = []
+        self._listeners = StateListeners()
 
     @property
     def state(self) -> State:
@@ -161,13 +162,7 @@ class MemoryRegistry:
 
     def on_state(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Have `callback` called on the loop at each change; returns what ends that."""
-        self._listeners.append(callback)
-
-        def end() -> None:
-            with suppress(ValueError):
-                self._listeners.remove(callback)
-
-        return end
+        return self._listeners.add(callback)
 
     async def connect(self, timeout: float = 30.0) -> None:
         """Begin a session."""
@@ -309,5 +304,5 @@ class MemoryRegistry:
             self._session = 0
         if state is not self._state:
             self._state = state
-            for listener in list(self._listeners):
+            for listener in self._listeners.now():
                 asyncio.get_running_loop().call_soon(listener, state)

@@ -19,6 +19,7 @@ from kazoo.retry import KazooRetry  # type: ignore[import-untyped]
 from kazoo.security import OPEN_ACL_UNSAFE  # type: ignore[import-untyped]
 
 from metaq.cluster.batches import carry_out
+from metaq.cluster.listening import StateListeners
 from metaq.cluster.operations import (
     Check,
     Create,
@@ -88,7 +89,7 @@ class ZooKeeperClient:
         self._state = State.LOST
         self._session = 0
         self._password = b""
-        self._listeners: list[Callable[[State], None]] = []
+        self._listeners = StateListeners()
         self._kazoo: Any = None
         self._closed = False
         self._calls: deque[Callable[[], object]] = deque()
@@ -110,13 +111,7 @@ class ZooKeeperClient:
 
     def on_state(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Have `callback` called on the loop at each change; returns what ends that."""
-        self._listeners.append(callback)
-
-        def end() -> None:
-            with suppress(ValueError):
-                self._listeners.remove(callback)
-
-        return end
+        return self._listeners.add(callback)
 
     async def connect(self, timeout: float = 30.0) -> None:
         """Return when there is a session. Raises Unreachable after `timeout` seconds, ConfigError for bad hosts.
@@ -345,7 +340,7 @@ class ZooKeeperClient:
         if state is not self._state:
             self._state = state
             log.log(*_STATE_LOG[state], self._hosts)
-            for listener in list(self._listeners):
+            for listener in self._listeners.now():
                 listener(state)
 
 
