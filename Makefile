@@ -11,8 +11,8 @@ test: .venv/.ready-test  ## run all tests but the long forms
 	@scripts/test.sh -m "not soak"
 
 soak: .venv/.ready-test  ## run the long forms of the tests
-	@scripts/test.sh -m soak --timeout 3600
-	@METAQ_EXAMPLES=1000 scripts/test.sh -m "not soak" --timeout 3600 tests/unit tests/simulation
+	@scripts/test.sh -m soak --timeout 3600 -o faulthandler_timeout=4000
+	@METAQ_EXAMPLES=1000 scripts/test.sh -m "not soak" --timeout 3600 -o faulthandler_timeout=4000 tests/unit tests/simulation
 
 check: .venv/.ready-check  ## format, lint, types, import order, budgets
 	@scripts/check.sh

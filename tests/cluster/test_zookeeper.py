@@ -12,7 +12,7 @@ import pytest
 from metaq.cluster.operations import Node, RegistryClosed, State, Unreachable
 from metaq.cluster.registry import BrokerRegistration
 from metaq.cluster.watching import watch_node
-from metaq.cluster.zk import ZooKeeperClient
+from metaq.cluster.zk import REQUESTS_AT_ONCE, NeverBlockingHandler, ZooKeeperClient
 from metaq.config.model import BrokerConfig, ZooKeeperConfig
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress
@@ -129,7 +129,7 @@ async def test_a_server_that_accepts_and_never_answers_is_soon_left(zookeeper: Z
 async def test_requests_under_way_when_the_connection_breaks_are_repeated(gate: Gate) -> None:
     client = await connected(gate)
     await client.create("/repeated")
-    for _ in range(3):
+    for _ in range(6):
         tasks = [asyncio.create_task(client.set("/repeated", b"%d" % n)) for n in range(300)]
         tasks += [asyncio.create_task(client.ensure(f"/repeated/{n}")) for n in range(100)]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -196,3 +196,10 @@ async def test_the_runner_says_why_it_does_not_start(tmp_path: Path, monkeypatch
     monkeypatch.setattr("metaq.testing._JARS", tmp_path / "none.jar")
     with pytest.raises(OSError, match="did not start"):
         ZooKeeper(tmp_path).start()
+
+
+def test_waking_the_thread_of_kazoo_never_waits_for_it() -> None:
+    reading, writing = NeverBlockingHandler().create_socket_pair()
+    with writing, reading:
+        assert {writing.send(b"\0") for _ in range(5000)} == {1}
+        assert len(reading.recv(5000)) > 2 * REQUESTS_AT_ONCE

@@ -6,6 +6,7 @@ watches) is put into one queue and handled on the loop in that order.
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from kazoo import exceptions as kazoo_errors  # type: ignore[import-untyped]
 from kazoo.client import KazooClient, KazooState  # type: ignore[import-untyped]
+from kazoo.handlers.threading import SequentialThreadingHandler  # type: ignore[import-untyped]
 from kazoo.protocol import serialization  # type: ignore[import-untyped]
 from kazoo.retry import KazooRetry  # type: ignore[import-untyped]
 from kazoo.security import OPEN_ACL_UNSAFE  # type: ignore[import-untyped]
@@ -41,9 +43,7 @@ from metaq.errors import ConfigError, RegistryError
 
 log = logging.getLogger(__name__)
 
-# kazoo wakes its thread with one byte per request over a blocking pair of sockets that holds a few hundred; more
-# requests at once, and the loop would stand still until the connection is back
-_IN_FLIGHT: Final = 128
+REQUESTS_AT_ONCE: Final = 128  # requests; fewer than the bell's pair of sockets holds bytes (see NeverBlockingHandler)
 _CLOSE_TIME: Final = 5.0  # seconds; a thread that is still dialling ends by itself later
 _RETRY_PAUSE: Final = 0.02  # seconds; doubles up to _LONGEST_PAUSE
 _LONGEST_PAUSE: Final = 1.0
@@ -73,6 +73,29 @@ class _QuietLog(logging.LoggerAdapter[logging.Logger]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         return msg, kwargs
+
+
+class _Bell(socket.socket):
+    """Wakes kazoo's thread, and never waits for it."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        try:
+            return super().send(data, flags | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return len(data)  # it is full: who reads it wakes all the same
+
+
+class NeverBlockingHandler(SequentialThreadingHandler):  # type: ignore[misc]
+    """kazoo's threads, rung by a bell that cannot block.
+
+    kazoo sends its thread one byte per request over a pair of sockets that holds a few hundred, and takes none back
+    for the requests it gives up with a connection. A few of those, and the next request would stand still for ever,
+    with the loop. There are never more requests than bytes in a full pair, so none is left lying.
+    """
+
+    def create_socket_pair(self) -> tuple[socket.socket, socket.socket]:
+        reading, writing = socket.socketpair()
+        return reading, _Bell(fileno=writing.detach())
 
 
 class ZooKeeperClient:
@@ -119,12 +142,13 @@ class ZooKeeperClient:
         The last part of a chroot is created where it is missing.
         """
         self._loop = asyncio.get_running_loop()
-        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._slots = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._connected = asyncio.Event()
         try:
             self._kazoo = KazooClient(
                 self._hosts,
                 timeout=self._session_timeout,
+                handler=NeverBlockingHandler(),
                 logger=_QuietLog(log, {}),
                 connection_retry=KazooRetry(max_tries=-1, delay=0.05, max_delay=_LONGEST_PAUSE),
             )
