@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from errno import EIO
 from typing import Final
 
 import pytest
 
 from metaq.record import pack
+from metaq.store.log import segment_name
 from tests.simulation.world import World
 from tests.unit.store.course import (
     ALSO,
@@ -321,3 +323,39 @@ def test_a_partition_that_a_killed_process_dropped_does_not_come_back(seed: int)
             return found
 
         assert not world.run(look(life))
+
+
+def test_a_segment_that_a_killed_process_removed_and_did_not_sync_comes_back_whole_or_not_at_all() -> None:
+    """Both happen: the next process knows nothing of it, and does not sync the folder either."""
+
+    async def retire(life: Life) -> None:
+        life.open()
+        life.put(SAFE, 2500)
+        life.put(SAFE, 400)
+        await life.settle()
+        await life.checkpoint()
+        life.model.of(SAFE).retires = True
+        folder = f"{HOME}/{SAFE}"
+        life.machine.disk.fail(lambda call: (call.name, call.path) == ("sync_dir", folder), OSError(EIO, "the end"))
+        await life.store.housekeeping.retire_log(life.log(SAFE), life.machine.clock.time() + 1e7)
+        assert not life.machine.disk.exists(f"{folder}/{segment_name(0)}")
+
+    async def go_on(life: Life) -> int:
+        life.open()
+        life.put(SAFE, 300)
+        await life.settle()
+        await life.check()
+        return life.log(SAFE).start
+
+    def start_after(seed: int) -> int:
+        with opened(seed=seed) as (world, life):
+            world.run(retire(life))
+            crash(life.machine, life.model, power=False)
+            assert world.run(go_on(life)) == 2500
+            crash(life.machine, life.model, power=True)
+            found = world.run(go_on(life))
+            crash(life.machine, life.model, power=False)
+            recover(world, life)
+            return found
+
+    assert {start_after(seed) for seed in range(16)} == {0, 2500}

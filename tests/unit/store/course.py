@@ -139,9 +139,12 @@ class Model:
         first = max(log.seen[0], start)
         seen = log.seen[1][first - log.seen[0] :]
         assert content[first - start : first - start + len(seen)] == seen, f"{key}: what a reader saw has changed"
+        retired = [put for put in log.puts if put.offset < start]
+        for put in retired:  # a power loss may bring it back: its removal was perhaps not synced
+            put.acked = put.durable = False
         for put in found:
             put.acked = put.durable = True  # it can be read, so it is on disk (rule 4)
-        log.puts = found
+        log.puts = retired + found
         log.seen = (start, content)
 
 
