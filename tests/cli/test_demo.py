@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +19,16 @@ from tests.cli.homes import DEADLINE, line_of
 DEMO: Final = Path(__file__).parents[2] / "demo" / "demo.py"
 
 
-def start_demo(folder: Path, modules: int) -> "subprocess.Popen[bytes]":
+@contextmanager
+def start_demo(folder: Path, modules: int) -> "Iterator[subprocess.Popen[bytes]]":
     command = [sys.executable, str(DEMO), "--modules", str(modules)]
     environment = {**os.environ, "TMPDIR": str(folder)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as demo:
+        try:
+            yield demo
+        finally:
+            if demo.poll() is None:
+                demo.terminate()  # takes its broker with it
 
 
 def test_it_ends_well_and_says_what_it_has_checked(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 
 from metaq.errors import LinkClosed, NoBroker, RequestTimeout
 from metaq.model import BrokerAddress, TopicPartition
+from metaq.net.calls import Connection
 from metaq.net.link import Link, LinkOptions
 from metaq.net.streams import Streams
 from metaq.protocol.commands import Get, Put, Result, Stats, Version
@@ -244,6 +246,30 @@ async def test_closing_while_dialling_leaves_nothing_behind(broker: FakeBroker) 
         await asyncio.sleep(0)
         await link.close()
     await until(lambda: not broker.peers)
+
+
+class Abrupt(Streams):
+    """Like uvloop: a dial that is called off when the connection is made already closes it and tells nobody."""
+
+    made: Connection | None = None
+
+    async def connect(self, factory: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Transport:
+        protocol = factory()
+        assert isinstance(protocol, Connection)
+        transport = Mock(spec=asyncio.Transport)
+        protocol.connection_made(transport)
+        self.made = protocol
+        await asyncio.Event().wait()
+        return transport
+
+
+async def test_closing_in_the_moment_between_a_connection_and_its_first_use_ends() -> None:
+    network = Abrupt()
+    link = Link(network, BrokerAddress("127.0.0.1", 1), random=Random(1), options=QUICK)
+    link.start()
+    await until(lambda: network.made)
+    async with asyncio.timeout(5.0):
+        await link.close()
 
 
 async def test_a_host_that_can_have_no_address_is_trouble_like_any_other(broker: FakeBroker) -> None:

@@ -19,8 +19,10 @@ async def read_lines(descriptor: int) -> AsyncIterator[list[bytes]]:
     """Yield lines as they come, without line feeds; the last one may lack it. Raises OSError, MetaqError."""
     blocks: asyncio.Queue[bytes | OSError] = asyncio.Queue(_AHEAD)
     loop = asyncio.get_running_loop()
-    # A daemon: a read from a terminal cannot be called off, and must not keep the process from ending.
-    threading.Thread(target=_read, args=(descriptor, blocks, loop), name="metaq-lines", daemon=True).start()
+    # A daemon: a read from a terminal cannot be called off, and must not keep the process from ending. It has a
+    # descriptor of its own: one that was closed may have become somebody else's when the thread reads once more.
+    mine = os.dup(descriptor)
+    threading.Thread(target=_read, args=(mine, blocks, loop), name="metaq-lines", daemon=True).start()
     rest = b""
     while True:
         block = await blocks.get()
@@ -38,16 +40,19 @@ async def read_lines(descriptor: int) -> AsyncIterator[list[bytes]]:
 
 
 def _read(descriptor: int, blocks: "asyncio.Queue[bytes | OSError]", loop: asyncio.AbstractEventLoop) -> None:
-    """Pass on block after block; an empty one is the end."""
-    with suppress(RuntimeError, CancelledError):  # the loop has ended: nobody wants them any more
-        while True:
-            try:
-                block: bytes | OSError = os.read(descriptor, _BLOCK)
-            except OSError as exc:
-                block = exc
-            _put(blocks, block, loop)
-            if not block or isinstance(block, OSError):
-                return
+    """Pass on block after block; an empty one is the end. Closes the descriptor."""
+    try:
+        with suppress(RuntimeError, CancelledError):  # the loop has ended: nobody wants them any more
+            while True:
+                try:
+                    block: bytes | OSError = os.read(descriptor, _BLOCK)
+                except OSError as exc:
+                    block = exc
+                _put(blocks, block, loop)
+                if not block or isinstance(block, OSError):
+                    return
+    finally:
+        os.close(descriptor)
 
 
 def _put(blocks: "asyncio.Queue[bytes | OSError]", block: bytes | OSError, loop: asyncio.AbstractEventLoop) -> None:

@@ -63,7 +63,6 @@ class Connection(asyncio.Protocol):
         self._reason: str | None = None
         self._paused = False
         self._room: list[asyncio.Future[None]] = []
-        self.was_made = False  # whether `lost` will come
         self.in_flight = 0  # bytes of requests without an answer
         self.used = self._loop.time()  # when bytes last went either way
         self.lost: asyncio.Future[str] = self._loop.create_future()
@@ -117,7 +116,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, Wire)
         self._transport = transport
-        self.was_made = True
         if self._reason is not None:
             transport.abort()
 

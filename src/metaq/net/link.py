@@ -202,9 +202,11 @@ class Link:
     async def _serve(self) -> None:
         """Dial, greet, and hold the connection until it is lost. Raises OSError or ClientError if that fails."""
         connection = Connection(self.address, self._options.limits, self._lost)
+        dialled = False
         try:
             async with asyncio.timeout(self._options.connect_timeout) as limit:
                 await self._network.connect(lambda: connection, self.address.host, self.address.port)
+                dialled = True
                 limit.reschedule(None)  # from here on the request's own time-out holds
             await self._greet(connection)
             self._connection = connection
@@ -214,8 +216,12 @@ class Link:
             self._reason = await self._hold(connection)
         finally:
             connection.drop("closed by us")
-            if connection.was_made:
+            if dialled:
                 await asyncio.wait([connection.lost])  # so that the socket is gone before the loop may end
+            else:
+                # called off between connection_made and our turn: asyncio closes it in the next turn of the loop,
+                # uvloop has done so already, and says it to nobody
+                await asyncio.sleep(0)
 
     def _lost(self) -> None:
         """Send nothing more over the connection that ended."""
