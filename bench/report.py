@@ -41,8 +41,8 @@ PUTS: Final = f"""\
 ## Puts
 
 Messages of {BODY_SIZE} bytes, acknowledged per second. `synced/1024/50x20`: synced to disk before every reply, 1,024
-partitions in turn, 50 connections with 20 puts in flight each; the partitions exist before. `create`: from an empty
-folder, each partition made meanwhile.
+partitions in turn, 50 connections with 20 puts in flight each. The partitions exist before, with their files: each
+broker was stopped and started again since it made them. `create`: from an empty folder, each partition made meanwhile.
 
 | Case | {" | ".join(BROKERS)} | metaq : prototype | metaq : Java |
 |---|---|---|---|---|---|"""
