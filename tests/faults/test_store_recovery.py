@@ -359,3 +359,68 @@ def test_a_segment_that_a_killed_process_removed_and_did_not_sync_comes_back_who
             return found
 
     assert {start_after(seed) for seed in range(16)} == {0, 2500}
+
+
+async def cut_and_put_again(life: Life) -> None:
+    """Cut deep into what a checkpoint holds and fill the segment again: only the journal has that for certain."""
+    await life.cut(SAFE, 300)
+    life.put(SAFE, 1800)
+    life.put(SAFE, 400)
+    await life.settle()
+    await life.store.mover.move_all()
+
+
+async def retire_all(life: Life) -> None:
+    life.model.of(SAFE).retires = True
+    await life.store.housekeeping.retire_log(life.log(SAFE), life.machine.clock.time() + 1e7)
+
+
+async def fill(life: Life) -> None:
+    life.open()
+    life.put(SAFE, 300)
+    for _ in range(3):
+        life.put(SAFE, 2500)
+    await life.settle()
+
+
+def test_what_was_put_after_a_cut_is_not_retired_before_a_checkpoint_though_the_broker_restarts() -> None:
+    """Recovery would write the journal's part of the segment once more, into a file that lacks its beginning."""
+
+    async def before(life: Life) -> None:
+        await fill(life)
+        await life.checkpoint()
+        await cut_and_put_again(life)
+
+    async def after(life: Life) -> None:
+        life.open()
+        await life.check()
+        await retire_all(life)
+        assert life.log(SAFE).start == 0
+
+    with opened() as (world, life):
+        world.run(before(life))
+        crash(life.machine, life.model, power=False)
+        world.run(after(life))
+        crash(life.machine, life.model, power=False)
+        recover(world, life)
+
+
+def test_what_was_put_after_a_cut_during_a_checkpoint_is_not_retired_before_the_next() -> None:
+    async def course(life: Life) -> None:
+        await fill(life)
+        checkpoint = asyncio.ensure_future(life.checkpoint())
+        while not life.machine.disk.log[-1].name.startswith("fdatasync"):
+            await asyncio.sleep(0.0001)
+        await cut_and_put_again(life)
+        assert not checkpoint.done()
+        await checkpoint
+        await retire_all(life)
+        assert life.log(SAFE).start == 0
+        await life.checkpoint()
+        await retire_all(life)
+        assert life.log(SAFE).start > 0
+
+    with opened() as (world, life):
+        world.run(course(life))
+        crash(life.machine, life.model, power=False)
+        recover(world, life)

@@ -117,7 +117,7 @@ class Housekeeping:
 
     async def _checkpoint(self, clean: bool) -> None:
         parts = self._parts
-        mark, states = await self._capture()
+        mark, states, cuts = await self._capture()
         self.wanted.clear()
         await parts.mover.move_all()
         files = parts.mover.files
@@ -138,12 +138,14 @@ class Housekeeping:
             producers=parts.producers.states(),
         )
         await call(self.worker, partial(checkpoints.save, self._files, f"{self._place}/checkpoint", made))
-        self._settle(mark, states)
+        self._settle(mark, states, cuts)
 
-    def _settle(self, mark: Mark, states: list[LogState]) -> None:
-        bases = {state.id: state.base for state in states}
+    def _settle(self, mark: Mark, states: list[LogState], cuts: list[int]) -> None:
+        bases = {state.id: (state.base, cut) for state, cut in zip(states, cuts, strict=True)}
         for log in self._store.all():
-            log.durable = min(bases.get(log.id, log.durable), log.visible)  # it may have been cut meanwhile
+            base, cut = bases.get(log.id, (0, -1))
+            if log.cuts == cut:  # else the journal brings back what was put since the cut: recovery begins there
+                log.durable = base
         self._parts.journal.release(mark)
         retired, self._retired = self._retired, []
         self._parts.journal.add_free(retired)
@@ -154,15 +156,14 @@ class Housekeeping:
         """Remember journal files of earlier generations: free after the next checkpoint."""
         self._retired = paths
 
-    async def _capture(self) -> tuple[Mark, list[LogState]]:
-        """Return a place between two rounds and the state of all logs there."""
-        future: asyncio.Future[tuple[Mark, list[LogState]]] = asyncio.get_running_loop().create_future()
+    async def _capture(self) -> tuple[Mark, list[LogState], list[int]]:
+        """Return a place between two rounds, the state of all logs there, and how often each had been cut by then."""
+        future: asyncio.Future[tuple[Mark, list[LogState], list[int]]] = asyncio.get_running_loop().create_future()
 
         def look() -> None:
             if not future.cancelled():
-                future.set_result(
-                    (self._parts.journal.mark(), [_state(log) for log in self._store.all() if log.announced])
-                )
+                logs = [log for log in self._store.all() if log.announced]
+                future.set_result((self._parts.journal.mark(), list(map(_state, logs)), [log.cuts for log in logs]))
 
         self._parts.rounds.at_pause(look)
         return await future

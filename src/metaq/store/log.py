@@ -67,7 +67,7 @@ class PartitionLog:
         self.held = False  # a large run is on its way into the partition file
         self.held_gates: list[Gate] = []
         self.cuts = 0
-        self.durable = 0  # where the segment begins that was the active one at the last checkpoint
+        self.durable = 0  # where the segment begins that was the active one at the last checkpoint, or a later cut
         self.holes: dict[int, int] = {}  # base → end of the segments behind which bytes are missing
         self.listed = False  # the mover knows that there is a tail
         self.set_threshold(config.unflush_threshold)

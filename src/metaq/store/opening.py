@@ -55,7 +55,10 @@ class Opened:
 
 @dataclass(slots=True)
 class OpenedLog:
-    """One partition, all of it in its files; at `durable` the segment begins that the checkpoint has as active."""
+    """One partition, all of it in its files.
+
+    At `durable` the segment begins that the checkpoint has as active, or the partition was cut below that since.
+    """
 
     id: int
     key: TopicPartition
@@ -202,8 +205,7 @@ class Opening:
         self._writer.recovering = True
         Replay(self._writer, survey, directories).run(JournalReader(self._files, live, before.mark))
         self._writer.recovering = False
-        durable = {state.id: state.base for state in before.logs}
-        logs = [self._opened(state, min(durable.get(state.id, 0), state.end)) for state in survey.logs.values()]
+        logs = [self._opened(state) for state in survey.logs.values()]
         generation = _next_generation(found, before)
         return Opened(
             before,
@@ -320,7 +322,7 @@ class Opening:
         if not self._files.list(partition.directory):
             self._files.remove_dir(partition.directory)
 
-    def _opened(self, state: Recovered, durable: int) -> OpenedLog:
+    def _opened(self, state: Recovered) -> OpenedLog:
         root = self.roots_by_marker()[state.root]
         directory = f"{root.path}/{state.key}"
         segments: list[Segment] = []
@@ -330,7 +332,7 @@ class Opening:
             segments, holes = again.segments, again.holes()
         bases = [segment.base for segment in segments]
         bases = sorted({*bases, state.base_of(bases)})
-        return OpenedLog(state.id, state.key, root, directory, bases, holes, state.end, durable, state.epochs)
+        return OpenedLog(state.id, state.key, root, directory, bases, holes, state.end, state.floor, state.epochs)
 
 
 def foreign_files(survey: Survey, on_disk: dict[TopicPartition, FoundPartition]) -> list[str]:

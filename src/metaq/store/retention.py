@@ -26,7 +26,7 @@ def expired(segments: Iterable[Sealed], policy: DeletePolicy, now: float, durabl
 
     They are judged from the head on and the first that stays ends it, so that no hole is made (the original judges each
     by itself, and then refuses to start on the hole). `durable`: where the segment begins that was the active one at
-    the last checkpoint; recovery wants that one, whatever was sealed since.
+    the last checkpoint, or where the log was cut since, if that is lower; recovery wants what follows, sealed or not.
     """
     bases = []
     for segment in segments:
