@@ -1,1 +1,1 @@
-"""A registry for one machine: one server of ZooKeeper's client protocol. So far its codec; nothing serves it yet."""
+"""A registry for one machine: one server of ZooKeeper's client protocol. Codec and tree so far; nothing serves them."""

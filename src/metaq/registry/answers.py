@@ -25,7 +25,7 @@ class Code(IntEnum):
     """Why a request was refused."""
 
     OK = 0
-    ROLLED_BACK = -2  # another operation of its multi failed; also what follows that one
+    ROLLED_BACK = -2  # an operation before it in its multi failed (those before that one get OK)
     MARSHALLING = -5
     UNIMPLEMENTED = -6
     BAD_ARGUMENTS = -8

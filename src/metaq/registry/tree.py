@@ -1,0 +1,276 @@
+"""The nodes of the registry, in memory (source: DataTree and PrepRequestProcessor of ZooKeeper 3.8).
+
+Pure: zxid, time and session are handed in. A change happens whole or not at all; what it means to watches is collected
+in `events` until somebody takes it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from metaq.registry.answers import Code, EventKind, Stat, pack_stat
+from metaq.registry.jute import pack_string
+from metaq.registry.paths import is_valid, name_of, parent_of
+from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Op, Permission, Request, SetAcl, SetData
+
+ANYBODY: Final = Acl(Permission(31), "world", "anyone")
+CONTAINER: Final = -(1 << 63)  # the owner of a node that goes when its last child has gone
+_SEQUENTIAL: Final = frozenset({Mode.PERSISTENT_SEQUENTIAL, Mode.EPHEMERAL_SEQUENTIAL})
+_EPHEMERAL: Final = frozenset({Mode.EPHEMERAL, Mode.EPHEMERAL_SEQUENTIAL})
+
+
+class Refusal(Exception):
+    """A request cannot be carried out; nothing has changed."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.name)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Znode:
+    """One node. `created_children` counts all it ever had: names of sequential ones, and its children version."""
+
+    data: bytes | None
+    acl: list[Acl]
+    owner: int
+    created_zxid: int
+    created: int
+    changed_zxid: int
+    changed: int
+    children_zxid: int
+    version: int = 0
+    acl_version: int = 0
+    created_children: int = 0
+    children: set[str] = field(default_factory=set)
+
+    def stat(self) -> Stat:
+        return Stat(
+            created_zxid=self.created_zxid,
+            changed_zxid=self.changed_zxid,
+            created=self.created,
+            changed=self.changed,
+            version=self.version,
+            children_version=self.created_children * 2 - len(self.children),  # creations and deletions
+            acl_version=self.acl_version,
+            owner=self.owner,
+            length=len(self.data or b""),
+            children=len(self.children),
+            children_zxid=self.children_zxid,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a change happens and who makes it: its zxid, ms since 1970, a session."""
+
+    zxid: int
+    time: int
+    session: int
+
+
+class Tree:
+    """All nodes by path; there is always a root."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Znode] = {"/": Znode(b"", [ANYBODY], 0, 0, 0, 0, 0, 0)}
+        self.events: list[tuple[EventKind, str]] = []
+        self._owned: dict[int, set[str]] = {}
+        self._undo: list[Callable[[], object]] = []
+
+    # reading
+
+    def find(self, path: str) -> Znode:
+        """Return a node. Raises Refusal."""
+        node = self.nodes.get(path or "/")
+        if node is None:
+            raise Refusal(Code.NO_NODE)
+        return node
+
+    def owned(self, session: int) -> list[str]:
+        """Return the ephemeral nodes of a session, sorted."""
+        return sorted(self._owned.get(session, ()))
+
+    def count_below(self, path: str) -> int:
+        """Return how many nodes there are below a node, at any depth. Raises Refusal."""
+        self.find(path)
+        prefix = path.rstrip("/") + "/"
+        return sum(1 for each in self.nodes if each.startswith(prefix) and each != "/")
+
+    # changing
+
+    def apply(self, op: Op, request: Request, moment: Moment) -> bytes:
+        """Carry out one change and return what is answered. Raises Refusal; then nothing has changed."""
+        events = len(self.events)
+        try:
+            return self._change(op, request, moment)
+        except Refusal:
+            self._roll_back(events)
+            raise
+        finally:
+            self._undo.clear()
+
+    def apply_all(
+        self, operations: Sequence[tuple[Op, Request]], moment: Moment
+    ) -> tuple[bool, list[tuple[Op, bytes] | Code]]:
+        """Carry out all operations or none; return whether, and the results of each as a multi answers them."""
+        results: list[tuple[Op, bytes] | Code] = []
+        events = len(self.events)
+        try:
+            for op, request in operations:
+                results.append((op, self._change(op, request, moment)))
+            return True, results
+        except Refusal as refusal:
+            self._roll_back(events)
+            done = len(results)
+            return False, [
+                *[Code.OK] * done,
+                refusal.code,
+                *[Code.ROLLED_BACK] * (len(operations) - done - 1),
+            ]
+        finally:
+            self._undo.clear()
+
+    def end_session(self, session: int, moment: Moment) -> None:
+        """Delete the ephemeral nodes of a session that is over."""
+        for path in self.owned(session):
+            self._delete(path)
+            self.nodes[parent_of(path)].children_zxid = moment.zxid
+        self._undo.clear()
+
+    def _change(self, op: Op, request: Request, moment: Moment) -> bytes:
+        match request:
+            case Create():
+                path = self._create(op, request, moment)
+                stat = b"" if op is Op.CREATE else pack_stat(self.nodes[path].stat())
+                return pack_string(path) + stat
+            case Delete(path, version):
+                self._delete_if(path, version, moment)
+                return b""
+            case SetData():
+                return self._set_data(request, moment)
+            case SetAcl():
+                return self._set_acl(request)
+            case Check(path, version):
+                _validate(path)
+                _same(self.find(path).version, version)
+                return b""
+            case _:
+                raise Refusal(Code.UNIMPLEMENTED)
+
+    def _create(self, op: Op, request: Create, moment: Moment) -> str:
+        path, mode = request.path, request.mode
+        if mode in (Mode.PERSISTENT_TTL, Mode.PERSISTENT_SEQUENTIAL_TTL):
+            raise Refusal(Code.UNIMPLEMENTED)  # as 3.8 unless extended types are switched on
+        above = self._find_parent(path)
+        if mode in _SEQUENTIAL:
+            path += f"{above.created_children:010d}"  # `/a/` is good then
+        _validate(path)
+        if path in self.nodes:
+            raise Refusal(Code.NODE_EXISTS)
+        if above.owner not in (0, CONTAINER):
+            raise Refusal(Code.NO_CHILDREN_FOR_EPHEMERALS)
+        owner = moment.session if mode in _EPHEMERAL else CONTAINER if op is Op.CREATE_CONTAINER else 0
+        self._remember_parent(above)
+        self._put_in(path, self._new(request, owner, moment), above)
+        above.created_children += 1
+        above.children_zxid = moment.zxid
+        self._undo.append(lambda: self._take_out(path))
+        self.events += [(EventKind.CREATED, path), (EventKind.CHILDREN, parent_of(path))]
+        return path
+
+    def _find_parent(self, path: str) -> Znode:
+        """Return the node that a path is to lie below; whether the path is good is looked at later, as there."""
+        above, slash, _ = path.rpartition("/")
+        if not slash or "\0" in path:
+            raise Refusal(Code.BAD_ARGUMENTS)
+        return self.find(above)
+
+    def _new(self, request: Create, owner: int, moment: Moment) -> Znode:
+        zxid, time = moment.zxid, moment.time
+        return Znode(request.data, list(request.acl), owner, zxid, time, zxid, time, zxid)
+
+    def _delete_if(self, path: str, version: int, moment: Moment) -> None:
+        if path == "/":
+            raise Refusal(Code.BAD_ARGUMENTS)
+        above = self._find_parent(path)
+        node = self.find(path)
+        _same(node.version, version)
+        if node.children:
+            raise Refusal(Code.NOT_EMPTY)
+        self._remember_parent(above)
+        self._delete(path)
+        above.children_zxid = moment.zxid
+
+    def _delete(self, path: str) -> None:
+        node = self._take_out(path)
+        self._undo.append(lambda: self._put_in(path, node, self.nodes[parent_of(path)]))
+        self.events += [(EventKind.DELETED, path), (EventKind.CHILDREN, parent_of(path))]
+
+    def _set_data(self, request: SetData, moment: Moment) -> bytes:
+        _validate(request.path)
+        node = self.find(request.path)
+        _same(node.version, request.version)
+        before = node.data, node.version, node.changed_zxid, node.changed
+
+        def restore() -> None:
+            node.data, node.version, node.changed_zxid, node.changed = before
+
+        self._undo.append(restore)
+        node.data, node.version = request.data, node.version + 1
+        node.changed_zxid, node.changed = moment.zxid, moment.time
+        self.events.append((EventKind.CHANGED, request.path))
+        return pack_stat(node.stat())
+
+    def _set_acl(self, request: SetAcl) -> bytes:
+        _validate(request.path)
+        node = self.find(request.path)
+        _same(node.acl_version, request.version)
+        before = node.acl, node.acl_version
+
+        def restore() -> None:
+            node.acl, node.acl_version = before
+
+        self._undo.append(restore)
+        node.acl, node.acl_version = list(request.acl), node.acl_version + 1
+        return pack_stat(node.stat())
+
+    def _put_in(self, path: str, node: Znode, above: Znode) -> None:
+        self.nodes[path] = node
+        above.children.add(name_of(path))
+        if node.owner not in (0, CONTAINER):
+            self._owned.setdefault(node.owner, set()).add(path)
+
+    def _take_out(self, path: str) -> Znode:
+        node = self.nodes.pop(path)
+        self.nodes[parent_of(path)].children.discard(name_of(path))
+        owned = self._owned.get(node.owner)
+        if owned is not None:
+            owned.discard(path)
+            if not owned:
+                del self._owned[node.owner]
+        return node
+
+    def _remember_parent(self, above: Znode) -> None:
+        count, zxid = above.created_children, above.children_zxid
+
+        def restore() -> None:
+            above.created_children, above.children_zxid = count, zxid
+
+        self._undo.append(restore)
+
+    def _roll_back(self, events: int) -> None:
+        for undo in reversed(self._undo):
+            undo()
+        del self.events[events:]
+
+
+def _validate(path: str) -> None:
+    if not is_valid(path):
+        raise Refusal(Code.BAD_ARGUMENTS)
+
+
+def _same(is_now: int, wanted: int) -> None:
+    """Refuse if a version is not the wanted one; -1 is any."""
+    if wanted not in (-1, is_now):
+        raise Refusal(Code.BAD_VERSION)
