@@ -1,11 +1,13 @@
 """Fixtures for tests beside the original: the real Java broker and the real Java client 1.4.6.2."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from metaq.cluster.zk import ZooKeeperClient
 from tests.conftest import require
 from tests.interop import jvm
 from tests.interop.jvm import Command, Finished, JavaBroker
@@ -51,7 +53,20 @@ class Brokers:
         path = self._write(ini, {"serverPort": port, **(system or {})}, zookeeper or {})
         broker = await jvm.start_broker(path, port)
         self._started.append(broker)
+        if ini is PLAIN:
+            await self._registered()
         return broker
+
+    async def _registered(self) -> None:
+        """Wait until the topic of PLAIN is registered: a put that comes meanwhile is refused (NodeExists)."""
+        client = ZooKeeperClient(self._zk)
+        await client.connect()
+        try:
+            async with asyncio.timeout(20.0):
+                while "1-m" not in (await client.children("/meta/brokers/topics/test") or ()):
+                    await asyncio.sleep(0.02)
+        finally:
+            await client.close()
 
     def _write(self, ini: Path | str, system: Mapping[str, object], zookeeper: Mapping[str, object]) -> Path:
         """Write the server.ini of the next broker into a new home and return its path."""
