@@ -78,6 +78,35 @@ def test_a_line_is_there_before_the_next_one_is_written() -> None:
     os.close(out)
 
 
+def test_a_reader_takes_nothing_from_who_gets_its_descriptor_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, into = os.pipe()
+    real, gate = os.read, threading.Event()
+    readers: list[threading.Thread] = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        if readers:  # the second time, when the descriptor may be another's
+            gate.wait(20)
+        readers.append(threading.current_thread())
+        return real(descriptor, size)
+
+    async def first() -> list[bytes]:
+        return await anext(read_lines(out))
+
+    monkeypatch.setattr(os, "read", read)
+    os.write(into, b"first\n")
+    assert asyncio.run(first()) == [b"first"]
+    os.close(out)
+    other, into_other = os.pipe()
+    assert other == out
+    os.write(into_other, b"mine")
+    os.close(into)
+    gate.set()
+    readers[0].join(20)
+    assert real(other, 10) == b"mine"
+    os.close(other)
+    os.close(into_other)
+
+
 def event(text: str, error: Exception | None = None) -> logging.LogRecord:
     info = None if error is None else (type(error), error, None)
     return logging.LogRecord("metaq.store", logging.WARNING, "f.py", 1, text, (), info)
