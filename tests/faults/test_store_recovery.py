@@ -325,6 +325,11 @@ def test_a_partition_that_a_killed_process_dropped_does_not_come_back(seed: int)
         assert not world.run(look(life))
 
 
+async def retire_all(life: Life) -> None:
+    life.model.of(SAFE).retires = True
+    await life.store.housekeeping.retire_log(life.log(SAFE), life.machine.clock.time() + 1e7)
+
+
 def test_a_segment_that_a_killed_process_removed_and_did_not_sync_comes_back_whole_or_not_at_all() -> None:
     """Both happen: the next process knows nothing of it, and does not sync the folder either."""
 
@@ -334,10 +339,9 @@ def test_a_segment_that_a_killed_process_removed_and_did_not_sync_comes_back_who
         life.put(SAFE, 400)
         await life.settle()
         await life.checkpoint()
-        life.model.of(SAFE).retires = True
         folder = f"{HOME}/{SAFE}"
         life.machine.disk.fail(lambda call: (call.name, call.path) == ("sync_dir", folder), OSError(EIO, "the end"))
-        await life.store.housekeeping.retire_log(life.log(SAFE), life.machine.clock.time() + 1e7)
+        await retire_all(life)
         assert not life.machine.disk.exists(f"{folder}/{segment_name(0)}")
 
     async def go_on(life: Life) -> int:
@@ -368,11 +372,6 @@ async def cut_and_put_again(life: Life) -> None:
     life.put(SAFE, 400)
     await life.settle()
     await life.store.mover.move_all()
-
-
-async def retire_all(life: Life) -> None:
-    life.model.of(SAFE).retires = True
-    await life.store.housekeeping.retire_log(life.log(SAFE), life.machine.clock.time() + 1e7)
 
 
 async def fill(life: Life) -> None:

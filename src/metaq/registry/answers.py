@@ -9,7 +9,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple
 
-from metaq.registry.jute import INT, LONG, pack_buffer, pack_string, pack_vector
+from metaq.registry.jute import INT, pack_buffer, pack_string, pack_vector
 from metaq.registry.requests import Acl, Op
 
 _HEADER: Final = Struct(">iiqi")  # length, xid, zxid, error
@@ -110,10 +110,6 @@ def pack_count(count: int) -> bytes:
 def pack_identities(identities: Sequence[tuple[str, str]]) -> bytes:
     """Return the answer to WHO_AM_I: (scheme, id) pairs."""
     return pack_vector([pack_string(scheme) + pack_string(id) for scheme, id in identities])
-
-
-def pack_zxid(zxid: int) -> bytes:
-    return LONG.pack(zxid)
 
 
 def pack_results(results: Sequence[tuple[Op, bytes] | Code]) -> bytes:

@@ -101,12 +101,8 @@ class Tree:
 
     def apply(self, op: Op, request: Request, moment: Moment) -> bytes:
         """Carry out one change and return what is answered. Raises Refusal; then nothing has changed."""
-        events = len(self.events)
         try:
-            return self._change(op, request, moment)
-        except Refusal:
-            self._roll_back(events)
-            raise
+            return self._change(op, request, moment)  # each looks at everything first
         finally:
             self._undo.clear()
 
@@ -134,8 +130,7 @@ class Tree:
     def end_session(self, session: int, moment: Moment) -> None:
         """Delete the ephemeral nodes of a session that is over."""
         for path in self.owned(session):
-            self._delete(path)
-            self.nodes[parent_of(path)].children_zxid = moment.zxid
+            self._delete(path, moment)
         self._undo.clear()
 
     def _change(self, op: Op, request: Request, moment: Moment) -> bytes:
@@ -193,18 +188,19 @@ class Tree:
     def _delete_if(self, path: str, version: int, moment: Moment) -> None:
         if path == "/":
             raise Refusal(Code.BAD_ARGUMENTS)
-        above = self._find_parent(path)
+        self._find_parent(path)
         node = self.find(path)
         _same(node.version, version)
         if node.children:
             raise Refusal(Code.NOT_EMPTY)
-        self._remember_parent(above)
-        self._delete(path)
-        above.children_zxid = moment.zxid
+        self._delete(path, moment)
 
-    def _delete(self, path: str) -> None:
+    def _delete(self, path: str, moment: Moment) -> None:
+        above = self.nodes[parent_of(path)]
+        self._remember_parent(above)
         node = self._take_out(path)
-        self._undo.append(lambda: self._put_in(path, node, self.nodes[parent_of(path)]))
+        above.children_zxid = moment.zxid
+        self._undo.append(lambda: self._put_in(path, node, above))
         self.events += [(EventKind.DELETED, path), (EventKind.CHILDREN, parent_of(path))]
 
     def _set_data(self, request: SetData, moment: Moment) -> bytes:

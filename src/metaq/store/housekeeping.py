@@ -117,7 +117,7 @@ class Housekeeping:
 
     async def _checkpoint(self, clean: bool) -> None:
         parts = self._parts
-        mark, states, cuts = await self._capture()
+        mark, states, captured = await self._capture()
         self.wanted.clear()
         await parts.mover.move_all()
         files = parts.mover.files
@@ -138,13 +138,11 @@ class Housekeeping:
             producers=parts.producers.states(),
         )
         await call(self.worker, partial(checkpoints.save, self._files, f"{self._place}/checkpoint", made))
-        self._settle(mark, states, cuts)
+        self._settle(mark, captured)
 
-    def _settle(self, mark: Mark, states: list[LogState], cuts: list[int]) -> None:
-        bases = {state.id: (state.base, cut) for state, cut in zip(states, cuts, strict=True)}
-        for log in self._store.all():
-            base, cut = bases.get(log.id, (0, -1))
-            if log.cuts == cut:  # else the journal brings back what was put since the cut: recovery begins there
+    def _settle(self, mark: Mark, captured: list[tuple[PartitionLog, int, int]]) -> None:
+        for log, base, cuts in captured:
+            if log.cuts == cuts:  # else the journal brings back what was put since the cut: recovery begins there
                 log.durable = base
         self._parts.journal.release(mark)
         retired, self._retired = self._retired, []
@@ -156,14 +154,17 @@ class Housekeeping:
         """Remember journal files of earlier generations: free after the next checkpoint."""
         self._retired = paths
 
-    async def _capture(self) -> tuple[Mark, list[LogState], list[int]]:
-        """Return a place between two rounds, the state of all logs there, and how often each had been cut by then."""
-        future: asyncio.Future[tuple[Mark, list[LogState], list[int]]] = asyncio.get_running_loop().create_future()
+    async def _capture(self) -> tuple[Mark, list[LogState], list[tuple[PartitionLog, int, int]]]:
+        """Return a place between two rounds, the state of all logs there, and (log, base, cuts so far) of each."""
+        future: asyncio.Future[tuple[Mark, list[LogState], list[tuple[PartitionLog, int, int]]]]
+        future = asyncio.get_running_loop().create_future()
 
         def look() -> None:
             if not future.cancelled():
                 logs = [log for log in self._store.all() if log.announced]
-                future.set_result((self._parts.journal.mark(), list(map(_state, logs)), [log.cuts for log in logs]))
+                states = [_state(log) for log in logs]
+                captured = [(log, state.base, log.cuts) for log, state in zip(logs, states, strict=True)]
+                future.set_result((self._parts.journal.mark(), states, captured))
 
         self._parts.rounds.at_pause(look)
         return await future
