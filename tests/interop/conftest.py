@@ -1,6 +1,5 @@
 """Fixtures for tests beside the original: the real Java broker and the real Java client 1.4.6.2."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 import pytest
 
 from metaq.cluster.zk import ZooKeeperClient
+from tests.cluster.conftest import until_async
 from tests.conftest import require
 from tests.interop import jvm
 from tests.interop.jvm import Command, Finished, JavaBroker
@@ -61,10 +61,12 @@ class Brokers:
         """Wait until the topic of PLAIN is registered: a put that comes meanwhile is refused (NodeExists)."""
         client = ZooKeeperClient(self._zk)
         await client.connect()
+
+        async def is_there() -> bool:
+            return "1-m" in (await client.children("/meta/brokers/topics/test") or ())
+
         try:
-            async with asyncio.timeout(20.0):
-                while "1-m" not in (await client.children("/meta/brokers/topics/test") or ()):
-                    await asyncio.sleep(0.02)
+            await until_async(is_there)
         finally:
             await client.close()
 

@@ -75,10 +75,15 @@ ASKED = [
 ]
 
 
+def packet(asked: Any) -> bytes:
+    """Return a request of kazoo as it goes on the wire, with the xid 9."""
+    body = bytes(asked.serialize()) if hasattr(asked, "serialize") else b""
+    return INT.pack(9) + INT.pack(asked.type) + body
+
+
 @pytest.mark.parametrize(("asked", "read"), ASKED, ids=lambda value: type(value).__name__)
 def test_what_kazoo_asks_is_read_as_it_was_meant(asked: Any, read: object) -> None:
-    body = bytes(asked.serialize()) if hasattr(asked, "serialize") else b""
-    assert read_request(INT.pack(9) + INT.pack(asked.type) + body) == (9, Op(asked.type), read)
+    assert read_request(packet(asked)) == (9, Op(asked.type), read)
 
 
 def request(op: Op, *parts: bytes) -> bytes:
@@ -147,9 +152,7 @@ def test_any_bytes_are_a_request_or_an_error_of_the_protocol(op: Op, data: bytes
 
 @given(st.integers(0, len(ASKED) - 1), st.data())
 def test_a_packet_that_is_cut_off_is_never_taken_for_another(number: int, data: st.DataObject) -> None:
-    asked: Any = ASKED[number][0]
-    body = bytes(asked.serialize()) if hasattr(asked, "serialize") else b""
-    whole = INT.pack(9) + INT.pack(asked.type) + body
+    whole = packet(ASKED[number][0])
     with pytest.raises(ProtocolError):
         read_request(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
