@@ -24,6 +24,16 @@ class BrokerPartition(NamedTuple):
         return f"{self.broker_id}-{self.partition}"
 
 
+class ClusterPartition(NamedTuple):
+    """One partition of one topic, wherever it is in a cluster: what a consumer of a group owns."""
+
+    topic: str
+    partition: BrokerPartition
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.partition}"
+
+
 class BrokerAddress(NamedTuple):
     """Where a broker listens; its text form is the URL brokers register, `meta://host:port` (reference: Broker)."""
 
