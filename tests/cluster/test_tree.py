@@ -223,6 +223,19 @@ async def test_an_ephemeral_node_is_not_created_in_another_session_than_meant(en
     assert await ours.children("/busy") == sorted(made)
 
 
+async def test_a_bound_delete_is_not_carried_over_into_the_next_session(ensemble: Ensemble) -> None:
+    ours = await ensemble.connect()
+    paths = [f"/busy/{n}" for n in range(50)]
+    await ours.create("/busy")
+    await ours.apply([Create(path) for path in paths])
+    ensemble.expire(ours)
+    tasks = [asyncio.create_task(ours.apply([Delete(path, bound=True)])) for path in paths]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    left = [f"{n}" for n, each in enumerate(results) if isinstance(each, SessionLost)]
+    assert {type(each) for each in results} <= {list, SessionLost}
+    assert await ours.children("/busy") == sorted(left)
+
+
 async def test_closing_takes_the_ephemeral_nodes_away_and_answers_whoever_still_asks(ensemble: Ensemble) -> None:
     ours, theirs = await ensemble.connect(), await ensemble.connect()
     await ours.create("/a/mine", ephemeral=True)

@@ -203,3 +203,11 @@ def test_waking_the_thread_of_kazoo_never_waits_for_it() -> None:
     with writing, reading:
         assert {writing.send(b"\0") for _ in range(5000)} == {1}
         assert len(reading.recv(5000)) > 2 * REQUESTS_AT_ONCE
+
+
+async def test_the_time_out_of_the_session_is_the_one_the_server_grants(zk: str) -> None:
+    for asked, granted in ((0.1, 0.4), (5.0, 5.0), (3600.0, 60.0)):
+        client = ZooKeeperClient(zk, session_timeout=asked)
+        await client.connect()
+        assert client.session_timeout == granted
+        await client.close()

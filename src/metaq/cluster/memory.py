@@ -24,6 +24,7 @@ from metaq.cluster.operations import (
     SessionLost,
     Set,
     State,
+    is_bound,
 )
 from metaq.cluster.paths import parent
 from metaq.cluster.ports import Changed
@@ -137,12 +138,16 @@ def _raise(error: RegistryError) -> NoReturn:
 class MemoryRegistry:
     """A Registry (see `ports`): one session with a MemoryTree.
 
-    `delay` returns how many seconds the way to the tree, or back, takes this time.
+    `delay` returns how many seconds the way to the tree, or back, takes this time. `session_timeout`: seconds; only
+    said to whoever asks, since `expire` alone ends sessions.
     """
 
-    def __init__(self, tree: MemoryTree, *, delay: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self, tree: MemoryTree, *, delay: Callable[[], float] = lambda: 0.0, session_timeout: float = 30.0
+    ) -> None:
         self._tree = tree
         self._delay = delay
+        self._session_timeout = session_timeout
         self._state = State.LOST
         self._session = 0  # as we know it
         self._alive = 0  # as the tree knows it
@@ -159,6 +164,10 @@ class MemoryRegistry:
     @property
     def session(self) -> int:
         return self._session
+
+    @property
+    def session_timeout(self) -> float:
+        return self._session_timeout
 
     def on_state(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Have `callback` called on the loop at each change; returns what ends that."""
@@ -250,7 +259,7 @@ class MemoryRegistry:
                 await self.create(path)
 
     async def apply(self, operations: Sequence[Operation]) -> list[RegistryError | None]:
-        bound = any(isinstance(each, Create) and each.ephemeral for each in operations)
+        bound = any(map(is_bound, operations))
         return await self._perform(lambda: [self._attempt(each) for each in operations], bound=bound)
 
     def _attempt(self, operation: Operation) -> RegistryError | None:
@@ -261,8 +270,7 @@ class MemoryRegistry:
         return None
 
     async def _do(self, operation: Operation) -> None:
-        bound = isinstance(operation, Create) and operation.ephemeral
-        await self._perform(lambda: self._tree.apply(operation, self._alive), bound=bound)
+        await self._perform(lambda: self._tree.apply(operation, self._alive), bound=is_bound(operation))
 
     async def _perform(self, work: Callable[[], T], *, bound: bool = False) -> T:
         """Do something at the tree and come back; if the connection is lost on either way, do it again."""

@@ -7,7 +7,8 @@ RegistryError
 ├── SessionLost      ZooKeeper ended our session, its ephemeral nodes went with it; a new one comes by itself
 ├── Unreachable      not done within the time allowed; it may still happen
 ├── RegistryClosed   we closed it
-└── BrokerConflict   another broker is registered under our id
+├── BrokerConflict   another broker is registered under our id
+└── NameTaken        another session has the name of our consumer
 """
 
 from enum import Enum
@@ -47,9 +48,13 @@ class Set(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Delete a node. Fails with NoNode or NotEmpty."""
+    """Delete a node. Fails with NoNode or NotEmpty.
+
+    `bound`: only in the session it was asked for in, else SessionLost; for a node that another may have made since.
+    """
 
     path: str
+    bound: bool = False
 
 
 class Check(NamedTuple):
@@ -94,3 +99,15 @@ class RegistryClosed(RegistryError):
 class BrokerConflict(RegistryError):
     def __init__(self, broker: str, theirs: str, ours: str) -> None:
         super().__init__(f"broker {broker} is registered already at {theirs}; this broker is at {ours}")
+
+
+class NameTaken(RegistryError):
+    def __init__(self, consumer: str, theirs: int, ours: int) -> None:
+        super().__init__(f"consumer {consumer} is registered already, in session {theirs:#x}; ours is {ours:#x}")
+
+
+def is_bound(operation: Operation) -> bool:
+    """Return whether an operation makes sense only in the session it was asked for in."""
+    return (isinstance(operation, Create) and operation.ephemeral) or (
+        isinstance(operation, Delete) and operation.bound
+    )

@@ -13,7 +13,8 @@ class Registry(Protocol):
     """A tree of nodes shared with others, and our session in it. Everything happens on the running loop.
 
     - Operations are repeated over lost connections until they are done, so what was done may be done twice: a create
-      may find its own node. Creating ephemeral nodes raises SessionLost when the session it began in is over.
+      may find its own node. Creating ephemeral nodes, and bound deletes, raise SessionLost when the session they began
+      in is over.
     - `changed` of a read is called at least once when the answer may not hold any longer: the node changed, or the
       connection was lost, so that nobody would tell. One call per read is promised, so read again to hear more. Equal
       callables on one path count once.
@@ -25,6 +26,10 @@ class Registry(Protocol):
     @property
     def session(self) -> int:
         """Return the id of the session, 0 while there is none. Ephemeral nodes of ours have it as their owner."""
+
+    @property
+    def session_timeout(self) -> float:
+        """Return after how many seconds without a word from us the ensemble ends our session."""
 
     def on_state(self, callback: Callable[[State], None]) -> Callable[[], None]:
         """Have `callback` called at each change of the state; returns what ends that."""

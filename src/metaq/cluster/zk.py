@@ -35,6 +35,7 @@ from metaq.cluster.operations import (
     SessionLost,
     State,
     Unreachable,
+    is_bound,
 )
 from metaq.cluster.paths import parent
 from metaq.cluster.ports import Changed
@@ -128,6 +129,10 @@ class ZooKeeperClient:
         return self._session
 
     @property
+    def session_timeout(self) -> float:
+        return self._session_timeout
+
+    @property
     def credentials(self) -> tuple[int, bytes]:
         """Return id and password of the session: who has them can take it over, or end it."""
         return self._session, self._password
@@ -154,7 +159,7 @@ class ZooKeeperClient:
             )
         except ValueError as exc:
             raise ConfigError(f"zk.zkConnect={self._hosts}: {exc}") from exc
-        _hurry(self._kazoo, min(max(self._session_timeout / 6, 1.0), 5.0))
+        self._hurry(min(max(self._session_timeout / 6, 1.0), 5.0))
         self._kazoo.add_listener(self._hear_state)
         self._kazoo.start_async()
         try:
@@ -168,6 +173,23 @@ class ZooKeeperClient:
         except BaseException:
             await self.close()
             raise
+
+    def _hurry(self, limit: float) -> None:
+        """Have kazoo wait at most `limit` seconds for the answer to its first packet, and note the time-out granted.
+
+        A server that is starting may accept a connection and never answer on it. kazoo waits a whole session time-out,
+        so that the session is over by then: of 60 reconnections during restarts two took 30 s.
+        """
+        connection = self._kazoo._connection
+        greet = connection._invoke  # "used during connection establishment only"
+
+        def greet_soon(timeout: float, request: Any, xid: Any = None) -> Any:
+            answer = greet(min(timeout, limit), request, xid)
+            if isinstance(answer, tuple) and answer[0].time_out > 0:  # 0: that session is over
+                self._session_timeout = answer[0].time_out / 1000
+            return answer
+
+        connection._invoke = greet_soon
 
     async def close(self) -> None:
         """End the session, and with it our ephemeral nodes. Who still waits for an answer gets RegistryClosed."""
@@ -233,7 +255,7 @@ class ZooKeeperClient:
             start = partial(self._kazoo.create_async, path, data, ephemeral=ephemeral)
             await self._perform(path, start, bound=ephemeral)
         elif isinstance(operation, Delete):
-            await self._perform(path, partial(self._kazoo.delete_async, path))
+            await self._perform(path, partial(self._kazoo.delete_async, path), bound=operation.bound)
         elif isinstance(operation, Check):
             if not await self.exists(path):
                 raise NoNode(path)
@@ -242,7 +264,7 @@ class ZooKeeperClient:
 
     async def _together(self, operations: Sequence[Operation]) -> bool:
         """Carry out all as one transaction, or none: False."""
-        bound = any(isinstance(each, Create) and each.ephemeral for each in operations)
+        bound = any(map(is_bound, operations))
 
         def start() -> Any:
             transaction = self._kazoo.transaction()
@@ -366,17 +388,6 @@ class ZooKeeperClient:
             log.log(*_STATE_LOG[state], self._hosts)
             for listener in self._listeners.now():
                 listener(state)
-
-
-def _hurry(kazoo: Any, limit: float) -> None:
-    """Have kazoo wait at most `limit` seconds for the answer to its first packet.
-
-    A server that is starting may accept a connection and never answer on it. kazoo waits a whole session time-out,
-    so that the session is over by then: of 60 reconnections during restarts two took 30 s.
-    """
-    connection = kazoo._connection
-    greet = connection._invoke  # "used during connection establishment only"
-    connection._invoke = lambda timeout, request, xid=None: greet(min(timeout, limit), request, xid)
 
 
 _STATE_LOG: Final = {

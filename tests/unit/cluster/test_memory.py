@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
-from metaq.cluster.operations import Node, NodeExists, SessionLost, State
+from metaq.cluster.operations import Create, Delete, Node, NodeExists, SessionLost, State
 from metaq.cluster.ports import Changed
 from metaq.cluster.registry import BrokerRegistration
 from metaq.cluster.watching import Watch
@@ -43,6 +43,31 @@ def test_an_answer_that_is_lost_on_its_way_is_asked_for_again() -> None:
         registry.resume()
         with pytest.raises(NodeExists):
             await creating
+
+    run(main())
+
+
+def test_a_bound_delete_that_is_asked_again_in_a_new_session_leaves_the_node_to_whoever_made_it_since() -> None:
+    async def main() -> None:
+        tree = MemoryTree()
+        registry = MemoryRegistry(tree, delay=lambda: 1.0)
+        await registry.connect()
+        await registry.create("/a", ephemeral=True)
+        for bound in (True, False):
+            deleting = asyncio.create_task(registry.apply([Delete("/a", bound=bound)]))
+            await asyncio.sleep(0.5)
+            registry.suspend()
+            registry.expire()
+            theirs = tree.new_session()
+            tree.apply(Create("/a", b"theirs", ephemeral=True), theirs)
+            registry.resume()
+            if bound:
+                with pytest.raises(SessionLost):
+                    await deleting
+                assert tree.node("/a") == Node(b"theirs", theirs)
+                tree.end_session(theirs)
+            else:
+                assert await deleting == [None]
 
     run(main())
 
