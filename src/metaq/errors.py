@@ -26,7 +26,14 @@ MetaqError
     ├── RequestTimeout       no answer in time; the request may have been carried out; retriable
     ├── NoBroker             nobody serves this topic or partition at present; retriable
     ├── Refused              the broker answered with an error; `.status`, `.text`
-    └── CorruptMessage       a fetched record fails its checksum
+    ├── SpoolError           messages could not be kept on, or read from, the disk of this machine
+    │   ├── SpoolLocked      another process, or another client of this one, has the folder
+    │   ├── SpoolFull        as much waits there as is allowed, or the disk is full
+    │   └── CorruptSpool     bytes that were durable are gone or changed; file and position named
+    ├── CorruptMessage       a fetched record fails its checksum
+    ├── NoStoredOffset       a group has no offset in a partition, and shall go on from a stored one only
+    ├── NoTimeInIds          the messages of a partition do not tell when they were stored
+    └── OffsetLost           a group's stored offset is not in the log, and shall go on from there only
 """
 
 from enum import IntEnum
@@ -198,5 +205,35 @@ class Refused(ClientError):
         self.text = text
 
 
+class SpoolError(ClientError):
+    """Messages could not be kept on, or read from, the disk of this machine."""
+
+
+class SpoolLocked(SpoolError):
+    """Another process, or another client of this one, has the folder."""
+
+
+class SpoolFull(SpoolError):
+    """As much waits in a spool as is allowed, or the disk is full. The message was not taken."""
+
+    retriable = True
+
+
+class CorruptSpool(SpoolError):
+    """Bytes of a spool that were durable are gone or changed."""
+
+
 class CorruptMessage(ClientError):
     """A fetched record fails its checksum or has an impossible shape."""
+
+
+class NoStoredOffset(ClientError):
+    """A group has nothing stored for a partition, and its consumer was told to go on from what is stored only."""
+
+
+class OffsetLost(ClientError):
+    """A group's stored offset is not in the log any more, or not yet, and its consumer may go on from there only."""
+
+
+class NoTimeInIds(ClientError):
+    """The ids of a partition's messages do not tell when they were stored: a broker of 1.4.6.2 gave them."""
