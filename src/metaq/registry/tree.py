@@ -4,9 +4,10 @@ Pure: zxid, time and session are handed in. A change happens whole or not at all
 in `events` until somebody takes it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final, Self
 
 from metaq.registry.answers import Code, EventKind, Stat, pack_stat
 from metaq.registry.jute import pack_string
@@ -15,6 +16,7 @@ from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Op, Permis
 
 ANYBODY: Final = Acl(Permission(31), "world", "anyone")
 CONTAINER: Final = -(1 << 63)  # the owner of a node that goes when its last child has gone
+NO_CHILDREN: Final[frozenset[str]] = frozenset()
 _SEQUENTIAL: Final = frozenset({Mode.PERSISTENT_SEQUENTIAL, Mode.EPHEMERAL_SEQUENTIAL})
 _EPHEMERAL: Final = frozenset({Mode.EPHEMERAL, Mode.EPHEMERAL_SEQUENTIAL})
 
@@ -29,10 +31,13 @@ class Refusal(Exception):
 
 @dataclass(slots=True)
 class Znode:
-    """One node. `created_children` counts all it ever had: names of sequential ones, and its children version."""
+    """One node. `created_children` counts all it ever had: names of sequential ones, and its children version.
+
+    Most nodes have no children and one of a few ACLs, so these are shared: an `acl` is never changed in place.
+    """
 
     data: bytes | None
-    acl: list[Acl]
+    acl: tuple[Acl, ...]
     owner: int
     created_zxid: int
     created: int
@@ -42,7 +47,7 @@ class Znode:
     version: int = 0
     acl_version: int = 0
     created_children: int = 0
-    children: set[str] = field(default_factory=set)
+    children: AbstractSet[str] = NO_CHILDREN
 
     def stat(self) -> Stat:
         return Stat(
@@ -73,10 +78,28 @@ class Tree:
     """All nodes by path; there is always a root."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, Znode] = {"/": Znode(b"", [ANYBODY], 0, 0, 0, 0, 0, 0)}
+        self.nodes: dict[str, Znode] = {"/": Znode(b"", (ANYBODY,), 0, 0, 0, 0, 0, 0)}
         self.events: list[tuple[EventKind, str]] = []
         self._owned: dict[int, set[str]] = {}
+        self._acls: dict[tuple[Acl, ...], tuple[Acl, ...]] = {}
         self._undo: list[Callable[[], object]] = []
+
+    @classmethod
+    def restored(cls, nodes: Iterable[tuple[str, Znode]]) -> Self:
+        """Return a tree of these nodes; their `children` are found anew. Raises ValueError if one has no parent."""
+        tree = cls()
+        tree.nodes = dict(nodes)
+        for node in tree.nodes.values():
+            node.children = NO_CHILDREN
+            node.acl = tree._shared(node.acl)
+        for path, node in tree.nodes.items():
+            if path == "/":
+                continue
+            above = tree.nodes.get(parent_of(path))
+            if above is None:
+                raise ValueError(f"node {path} has no parent")
+            tree._link(path, node, above)
+        return tree
 
     # reading
 
@@ -183,7 +206,7 @@ class Tree:
 
     def _new(self, request: Create, owner: int, moment: Moment) -> Znode:
         zxid, time = moment.zxid, moment.time
-        return Znode(request.data, list(request.acl), owner, zxid, time, zxid, time, zxid)
+        return Znode(request.data, self._shared(request.acl), owner, zxid, time, zxid, time, zxid)
 
     def _delete_if(self, path: str, version: int, moment: Moment) -> None:
         if path == "/":
@@ -228,24 +251,40 @@ class Tree:
             node.acl, node.acl_version = before
 
         self._undo.append(restore)
-        node.acl, node.acl_version = list(request.acl), node.acl_version + 1
+        node.acl, node.acl_version = self._shared(request.acl), node.acl_version + 1
         return pack_stat(node.stat())
 
     def _put_in(self, path: str, node: Znode, above: Znode) -> None:
         self.nodes[path] = node
-        above.children.add(name_of(path))
+        self._link(path, node, above)
+
+    def _link(self, path: str, node: Znode, above: Znode) -> None:
+        if isinstance(above.children, set):
+            above.children.add(name_of(path))
+        else:
+            above.children = {name_of(path)}
         if node.owner not in (0, CONTAINER):
             self._owned.setdefault(node.owner, set()).add(path)
 
     def _take_out(self, path: str) -> Znode:
         node = self.nodes.pop(path)
-        self.nodes[parent_of(path)].children.discard(name_of(path))
+        above = self.nodes[parent_of(path)]
+        if len(above.children) == 1:
+            above.children = NO_CHILDREN
+        elif isinstance(above.children, set):
+            above.children.discard(name_of(path))
         owned = self._owned.get(node.owner)
         if owned is not None:
             owned.discard(path)
             if not owned:
                 del self._owned[node.owner]
         return node
+
+    def _shared(self, acl: Sequence[Acl]) -> tuple[Acl, ...]:
+        """Return one copy of all ACLs that are equal; of the last thousand or so."""
+        if len(self._acls) > 1000:
+            self._acls.clear()
+        return self._acls.setdefault(tuple(acl), tuple(acl))
 
     def _remember_parent(self, above: Znode) -> None:
         count, zxid = above.created_children, above.children_zxid
