@@ -23,6 +23,11 @@ HEADER_SIZE: Final = 20
 HAS_ATTRIBUTE: Final = 1
 ATTRIBUTE: Final = Struct(">i")
 
+# The id of a message, as brokers of ours and of 1.4.6.2 make it: milliseconds since ID_EPOCH_MS, above 22 other bits.
+# Those of 1.4.6.2 come from a clock that starts with the machine: they are negative and tell no time.
+ID_EPOCH_MS: Final = 1303895660503  # 2011-04-27T09:14:20.503Z
+ID_TIME_SHIFT: Final = 22
+
 _BLANK: Final = bytes(HEADER_SIZE)
 _new = tuple.__new__  # half the price of calling the class, once for every message
 _pack = HEADER.pack
@@ -36,6 +41,11 @@ class Record(NamedTuple):
     id: int
     flag: int
     body: bytes
+
+
+def id_time_ms(id: int) -> int:
+    """Return when an id was given, in ms since 1970 on its broker's clock."""
+    return (id >> ID_TIME_SHIFT) + ID_EPOCH_MS
 
 
 def checksum(body: bytes | memoryview) -> int:

@@ -3,7 +3,7 @@
     One id, 63 bits and a sign (reference: IdWorker), most significant bit first:
       63             22         12          0
       | milliseconds | worker   | sequence  |
-        since EPOCH_MS, 0…1023,   0…4095 in one millisecond of one worker
+        since ID_EPOCH_MS, 0…1023,   0…4095 in one millisecond of one worker
                         the broker's id
 
 The original counts milliseconds of a clock that starts with the machine, so its ids are negative and repeat after a
@@ -15,18 +15,17 @@ from typing import Final, NamedTuple
 
 from metaq.errors import ConfigError
 from metaq.ports import Clock
+from metaq.record import ID_EPOCH_MS, ID_TIME_SHIFT, id_time_ms
 
-EPOCH_MS: Final = 1303895660503  # 2011-04-27T09:14:20.503Z
 MAX_WORKER: Final = 1023
 
-_TIME_SHIFT: Final = 22
 _WORKER_SHIFT: Final = 12
 _PER_MS: Final = 1 << _WORKER_SHIFT
-_NEXT_MS: Final = 1 << _TIME_SHIFT
+_NEXT_MS: Final = 1 << ID_TIME_SHIFT
 
 # Ids of the last 49 days that 63 bits can name (September 2080) set no floor: after one of them, found in a damaged or
 # foreign log, there would soon be no id left to give. They cannot collide with ours before that time.
-_HIGHEST_FLOOR: Final = ((1 << 41) - (1 << 32)) << _TIME_SHIFT
+_HIGHEST_FLOOR: Final = ((1 << 41) - (1 << 32)) << ID_TIME_SHIFT
 
 
 class IdParts(NamedTuple):
@@ -38,13 +37,13 @@ class IdParts(NamedTuple):
 
 
 def compose(parts: IdParts) -> int:
-    """Return the id made of these parts; negative for times before EPOCH_MS, as the original's are."""
-    return (parts.time_ms - EPOCH_MS) << _TIME_SHIFT | parts.worker_id << _WORKER_SHIFT | parts.sequence
+    """Return the id made of these parts; negative for times before ID_EPOCH_MS, as the original's are."""
+    return (parts.time_ms - ID_EPOCH_MS) << ID_TIME_SHIFT | parts.worker_id << _WORKER_SHIFT | parts.sequence
 
 
 def decompose(id: int) -> IdParts:
     """Return the parts of any 64-bit id. For ids of the original `time_ms` counts from the start of its machine."""
-    return IdParts((id >> _TIME_SHIFT) + EPOCH_MS, id >> _WORKER_SHIFT & MAX_WORKER, id & _PER_MS - 1)
+    return IdParts(id_time_ms(id), id >> _WORKER_SHIFT & MAX_WORKER, id & _PER_MS - 1)
 
 
 class IdAllocator:
@@ -92,7 +91,7 @@ class IdAllocator:
 
     def _follow(self, now: float) -> None:
         """Go on to the millisecond of the clock, unless the ids are ahead of it."""
-        first = (int(now * 1000.0) - EPOCH_MS) << _TIME_SHIFT | self._worker
+        first = (int(now * 1000.0) - ID_EPOCH_MS) << ID_TIME_SHIFT | self._worker
         if first > self._next:
             self._enter(first)
 
@@ -100,7 +99,7 @@ class IdAllocator:
         """Give ids of the millisecond whose first one of this worker is `first`."""
         self._next = first
         self._end = first + _PER_MS
-        self._until = ((first >> _TIME_SHIFT) + EPOCH_MS + 1) / 1000.0
+        self._until = ((first >> ID_TIME_SHIFT) + ID_EPOCH_MS + 1) / 1000.0
 
     def _take_beyond(self, count: int) -> Sequence[int]:
         """Continue in milliseconds that the clock has not reached yet."""

@@ -72,6 +72,12 @@ class DirectDirectory:
                 found.setdefault(who.broker_id, address)
         return found
 
+    async def slaves(self, broker_id: int) -> Sequence[BrokerAddress]:
+        """Return those of the brokers named in the URL that have answered as slaves of this id."""
+        return [
+            address for address in self._addresses if self._known.get(address) == Identity(broker_id, is_slave=True)
+        ]  # fmt: skip
+
     async def writable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return one entry per broker: it spreads the messages over its partitions by itself."""
         return [BrokerPartition(broker_id, ANY_PARTITION) for broker_id in sorted(await self.brokers())]

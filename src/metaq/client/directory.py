@@ -61,6 +61,9 @@ class Directory(Protocol):
     async def brokers(self) -> Mapping[int, BrokerAddress]:
         """Return the masters by broker id."""
 
+    async def slaves(self, broker_id: int) -> Sequence[BrokerAddress]:
+        """Return who holds copies of a broker's partitions; [] where slaves are not known."""
+
     async def writable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return the partitions messages can be sent to, sorted; partition -1: the broker chooses."""
 

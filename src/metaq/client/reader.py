@@ -126,7 +126,7 @@ class Reader:
         delay = self._options.first_delay
         while not self._stopped.done():
             try:
-                messages = await self._load()
+                messages = await self.look()
                 if messages:
                     return messages
                 good = now = loop.time()
@@ -166,13 +166,13 @@ class Reader:
 
     # one fetch
 
-    async def _load(self) -> list[Message]:
+    async def look(self) -> list[Message]:
         """Ask once; return whole messages, none if there is nothing now. Raises CorruptMessage, ClientError."""
         link = await self._link()
         offset = await self._begin(link)
         fetched = await self._get(link, offset, self._size)
         if fetched.moved is not None:
-            moved_from, offset = offset, fetched.moved
+            moved_from, offset = offset, await self._moved(link, offset, fetched.moved)
             self._offset = offset
             if offset != moved_from:
                 fetched = await self._get(link, offset, self._size)
@@ -212,6 +212,10 @@ class Reader:
             offset += len(data)
             missing -= len(data)
         return b"".join(parts)
+
+    async def _moved(self, link: Link, offset: int, nearest: int) -> int:
+        """Return where to go on when there is nothing at an offset and the broker names the nearest one."""
+        return nearest
 
     async def _link(self) -> Link:
         place = self._place = await self._routes.resolve(self._place, self._options.timeout)

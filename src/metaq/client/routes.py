@@ -42,6 +42,18 @@ class Routes:
             if not await self.changes.wait(seen, deadline - asyncio.get_running_loop().time()):
                 raise NoBroker(f"no broker with id {broker_id} within {timeout:g} s")
 
+    async def to_replica(self, broker_id: int, timeout: float) -> tuple[Link, bool]:
+        """Return the link to whom partitions of a broker are read from, and whether that is its master.
+
+        While there is no master a slave serves, one that is connected if there is any (reference: Cluster). Raises
+        NoBroker if there is nobody within `timeout` seconds.
+        """
+        if broker_id not in await self.directory.brokers():
+            slaves = [self.links.to(address) for address in await self.directory.slaves(broker_id)]
+            if slaves:
+                return next((link for link in slaves if link.is_open), slaves[0]), False
+        return await self.to_broker(broker_id, timeout), True
+
     async def any_broker(self, broker: int | str | BrokerAddress | None, timeout: float) -> Link:
         """Return the link to the broker named by id or address; None: the only one there is.
 

@@ -57,12 +57,18 @@ class ZooKeeperDirectory:
 
     async def brokers(self) -> Mapping[int, BrokerAddress]:
         """Return the masters by broker id, and close the links to those that have gone."""
-        found = await self._ask(self._directory.brokers())
-        addresses = set(found.values())
+        replicas = await self._ask(self._directory.replicas())
+        found = {broker_id: each.master for broker_id, each in replicas.items() if each.master is not None}
+        addresses = set(found.values()).union(*(each.slaves.values() for each in replicas.values()))
         if addresses != self._addresses:
             self._addresses = addresses
             await self._links.retain(addresses)
         return found
+
+    async def slaves(self, broker_id: int) -> Sequence[BrokerAddress]:
+        """Return the slaves of a broker id, by their numbers."""
+        replicas = (await self._ask(self._directory.replicas())).get(broker_id)
+        return [] if replicas is None else list(replicas.slaves.values())
 
     async def writable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return the partitions of the masters that accept messages of the topic, sorted."""
