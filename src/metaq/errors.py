@@ -30,6 +30,7 @@ MetaqError
     │   ├── SpoolLocked      another process, or another client of this one, has the folder
     │   ├── SpoolFull        as much waits there as is allowed, or the disk is full
     │   └── CorruptSpool     bytes that were durable are gone or changed; file and position named
+    ├── OffsetStoreError     what keeps the offsets of groups cannot be read or written now; retriable
     ├── CorruptMessage       a fetched record fails its checksum
     ├── NoStoredOffset       a group has no offset in a partition, and shall go on from a stored one only
     ├── NoTimeInIds          the messages of a partition do not tell when they were stored
@@ -221,6 +222,12 @@ class SpoolFull(SpoolError):
 
 class CorruptSpool(SpoolError):
     """Bytes of a spool that were durable are gone or changed."""
+
+
+class OffsetStoreError(ClientError):
+    """What keeps the offsets of groups cannot be read or written now; the message says what to do about it."""
+
+    retriable = True
 
 
 class CorruptMessage(ClientError):
