@@ -1,6 +1,7 @@
 """Nodes in memory: what a change does, and that it is done whole or not at all."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from metaq.registry.answers import Code, EventKind
 from metaq.registry.paths import is_valid
 from metaq.registry.requests import Check, Create, Delete, Mode, Op, Request, SetAcl, SetData
-from metaq.registry.tree import ANYBODY, CONTAINER, Moment, Refusal, Tree, Znode
+from metaq.registry.tree import ANYBODY, CONTAINER, NO_CHILDREN, Moment, Refusal, Tree, Znode
 
 NOW = Moment(zxid=7, time=1000, session=5)
 
@@ -137,3 +138,28 @@ def test_what_fails_leaves_no_trace_and_what_is_left_hangs_together(multis: list
         assert path == "/" or path.rpartition("/")[2] in tree.nodes[path.rpartition("/")[0] or "/"].children
         assert all(f"{path.rstrip('/')}/{name}" in tree.nodes for name in node.children)
     assert tree.owned(5) == sorted(path for path, node in tree.nodes.items() if node.owner == 5)
+
+
+def told(nodes: dict[str, Znode]) -> dict[str, Znode]:
+    """Return copies of nodes, without their children."""
+    return {path: replace(node, children=NO_CHILDREN) for path, node in nodes.items()}
+
+
+@given(st.lists(CHANGES, max_size=20), st.lists(st.lists(CHANGES, max_size=4), max_size=12))
+def test_what_was_captured_stays_as_it_was_while_changes_go_on(
+    first: list[tuple[Op, Request]], later: list[list[tuple[Op, Request]]]
+) -> None:
+    tree = Tree()
+    for change in first:
+        tree.apply_all([change], NOW)
+    before = told(tree.nodes)
+    captured = tree.capture()
+    for operations in later:
+        tree.apply_all(operations, Moment(8, 2000, 5))
+    tree.end_session(5, Moment(9, 3000, 5))
+    assert told(captured) == before
+    tree.release()
+    again = Tree.restored(told(tree.nodes).items())
+    assert {path: node.stat() for path, node in again.nodes.items()} == {
+        path: node.stat() for path, node in tree.nodes.items()
+    }
