@@ -25,12 +25,13 @@ if TYPE_CHECKING:
         RequestTimeout,
     )
     from metaq.model import BrokerPartition, Receipt
-    from metaq.sync import Browser, Message, MessageQueue, Producer, Reader, connect
+    from metaq.sync import Browser, Consumer, Message, MessageQueue, Producer, Reader, connect
 
 __all__ = [
     "BrokerPartition",
     "Browser",
     "ConfigError",
+    "Consumer",
     "CorruptMessage",
     "LinkClosed",
     "Message",

@@ -4,12 +4,14 @@ A thin face over `metaq.client`, which runs in one background thread with one ev
 thread. Ctrl-C ends the call that waits; the client can be used on. What is not closed is closed when Python ends.
 """
 
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Iterable, Mapping
+from typing import Self, Unpack
 
 from metaq import client
 from metaq.client.background import LoopThread
 from metaq.client.connect import Outside
+from metaq.client.consuming.options import ConsumerKeywords
+from metaq.client.consuming.plain import Consumer
 from metaq.client.message import Message
 from metaq.client.partitioner import Place, Selector, SelectorChoice
 from metaq.client.plain import Producer, Sent
@@ -32,6 +34,7 @@ __all__ = [
     "BrokerPartition",
     "Browser",
     "ConfigError",
+    "Consumer",
     "CorruptMessage",
     "LinkClosed",
     "Message",
@@ -118,6 +121,15 @@ class MessageQueue:
             lambda: self._core.producer(topic, timeout=timeout, selector=selector, retries=retries, in_flight=in_flight)
         )
         return self._producers.setdefault(core, Producer(core, self._thread, in_flight))
+
+    def consumer(self, topics: str | Iterable[str], *, group: str, **options: Unpack[ConsumerKeywords]) -> Consumer:
+        """Return a new member of a group, for one topic or several; see ConsumerOptions for the keywords.
+
+        A filter, and a function for rejected messages, are called in the background threads.
+        """
+        names = topics if isinstance(topics, str) else tuple(topics)
+        core = self._thread.make(lambda: self._core.consumer(names, group=group, **options))
+        return Consumer(core, self._thread)
 
     def reader(
         self,

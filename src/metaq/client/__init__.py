@@ -2,6 +2,7 @@
 
 from metaq.client.browser import Browser
 from metaq.client.connect import connect
+from metaq.client.consuming.consumer import Consumer
 from metaq.client.message import Message
 from metaq.client.partitioner import Selector
 from metaq.client.producer import Producer
@@ -24,6 +25,7 @@ __all__ = [
     "BrokerPartition",
     "Browser",
     "ConfigError",
+    "Consumer",
     "CorruptMessage",
     "LinkClosed",
     "Message",

@@ -1,22 +1,27 @@
 """`connect`: from a URL to a client. The one place where the real network and randomness are chosen."""
 
+import asyncio
 import os
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+from metaq.client.consuming.groups import Groups, Host, LoneGroups, ZooKeeperGroups
+from metaq.client.consuming.making import Machine
 from metaq.client.direct import DirectDirectory
 from metaq.client.directory import Changes
 from metaq.client.links import Links
-from metaq.client.queue import MessageQueue, QueueOptions
+from metaq.client.offsets import Surroundings
+from metaq.client.queue import Cluster, MessageQueue, QueueOptions
 from metaq.client.routes import Routes
 from metaq.client.url import FORMS, BrokersUrl, ZooKeeperUrl, parse_url
 from metaq.client.zookeeper import SessionFactory, ZooKeeperDirectory
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.errors import ConfigError
+from metaq.files import OsFiles, OsThreads
 from metaq.net.link import DEFAULT_LINK, Link, LinkOptions
 from metaq.net.streams import Streams
-from metaq.ports import Network, Random
+from metaq.ports import Files, Network, Random, Threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,9 @@ class Outside:
     network: Network = field(default_factory=Streams)
     random: Random = field(default_factory=random.Random)
     session: SessionFactory = ZooKeeperClient  # to ZooKeeper
+    files: Files = field(default_factory=OsFiles)
+    threads: Callable[[], Threads] = lambda: OsThreads(asyncio.get_running_loop())  # called within the loop
+    host: Host = field(default_factory=Host)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
@@ -52,7 +60,7 @@ def connect(
     return MessageQueue(lambda: _assemble(target, outside, link, timeout), outside.random, options)
 
 
-def _assemble(target: ZooKeeperUrl | BrokersUrl, outside: Outside, link: LinkOptions, timeout: float) -> Routes:
+def _assemble(target: ZooKeeperUrl | BrokersUrl, outside: Outside, link: LinkOptions, timeout: float) -> Cluster:
     """Put the parts of a client together. Nothing is dialled before the directory is opened."""
     changes = Changes()
     known: list[DirectDirectory] = []
@@ -63,8 +71,17 @@ def _assemble(target: ZooKeeperUrl | BrokersUrl, outside: Outside, link: LinkOpt
         changes.bump()
 
     links = Links(outside.network, outside.random, link, changed)
+    files, threads, host = outside.files, outside.threads(), outside.host
+    around = Surroundings(files=files, threads=threads)
+    groups: Groups
     if isinstance(target, ZooKeeperUrl):
-        return Routes(ZooKeeperDirectory(target, outside.session, links, changes, timeout), links, changes)
-    directory = DirectDirectory(links, target.addresses, changes, timeout)
-    known.append(directory)
-    return Routes(directory, links, changes)
+        session = outside.session(target.hosts)
+        routes = Routes(ZooKeeperDirectory(target, session, links, changes, timeout), links, changes)
+        groups = ZooKeeperGroups(session, target.root, host, outside.random)
+        around = replace(around, registry=session, root=target.root)
+    else:
+        directory = DirectDirectory(links, target.addresses, changes, timeout)
+        known.append(directory)
+        routes = Routes(directory, links, changes)
+        groups = LoneGroups(routes, host, outside.random)
+    return Cluster(routes, groups, Machine(files=files, threads=threads, host=host, around=around))

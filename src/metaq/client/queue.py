@@ -1,12 +1,16 @@
 """The client of one cluster: what `connect` returns, for use with asyncio."""
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias, Unpack
 
 from metaq.client import asking
 from metaq.client.browser import Browser, Part
+from metaq.client.consuming.consumer import Consumer
+from metaq.client.consuming.groups import Groups
+from metaq.client.consuming.making import Consumers, Machine
+from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
 from metaq.client.partitioner import Place, SelectorChoice, make_selector
 from metaq.client.producer import Producer, ProducerOptions
 from metaq.client.reader import Reader, ReaderOptions, Start
@@ -16,6 +20,15 @@ from metaq.errors import ConfigError
 from metaq.model import BrokerAddress, TopicPartition
 from metaq.net.link import Link
 from metaq.ports import Random
+
+
+class Cluster(NamedTuple):
+    """What a client works with."""
+
+    routes: Routes
+    groups: Groups
+    machine: Machine
+
 
 Broker: TypeAlias = int | str | BrokerAddress  # its id, or its address as host:port
 
@@ -37,11 +50,13 @@ class MessageQueue:
     Use it in one event loop, as `async with connect(…) as mq` or `mq = await connect(…)` and `await mq.close()`.
     """
 
-    def __init__(self, assemble: Callable[[], Routes], random: Random, options: QueueOptions) -> None:
+    def __init__(self, assemble: Callable[[], Cluster], random: Random, options: QueueOptions) -> None:
         self._assemble = assemble
         self._random = random
         self._options = options
         self._routes_or_none: Routes | None = None
+        self._maker: Consumers | None = None
+        self._consumers: list[Consumer] = []
         self._producers: dict[tuple[str, str | int, ProducerOptions], Producer] = {}
         self._readers: list[Reader] = []
         self._is_closed = False
@@ -52,7 +67,9 @@ class MessageQueue:
         """Connect. Raises NoBroker or RegistryError if nobody answers in time; nothing is left behind then."""
         if self._routes_or_none is not None or self._is_closed:
             raise ConfigError("a client is opened once; call connect again")
-        routes = self._routes_or_none = self._assemble()
+        cluster = self._assemble()
+        routes = self._routes_or_none = cluster.routes
+        self._maker = Consumers(*cluster, producer=self.producer)
         try:
             await routes.directory.open(self._options.connect_timeout)
         except BaseException:
@@ -71,6 +88,8 @@ class MessageQueue:
         routes, self._routes_or_none = self._routes_or_none, None
         if routes is None:
             return
+        for consumer in self._consumers:
+            await consumer.close()
         for reader in self._readers:
             await reader.close()
         for producer in self._producers.values():
@@ -121,6 +140,19 @@ class MessageQueue:
             chosen = make_selector(selector, self._random)
             producer = self._producers[key] = Producer(_topic(topic), self._routes, chosen, options)
         return producer
+
+    def consumer(self, topics: str | Iterable[str], *, group: str, **options: Unpack[ConsumerKeywords]) -> Consumer:
+        """Return a new member of a group, for one topic or several; see ConsumerOptions for the keywords.
+
+        It joins when it is first asked for messages. Raises ConfigError.
+        """
+        if self._maker is None:
+            raise ConfigError("the client is not open")
+        names = (topics,) if isinstance(topics, str) else tuple(topics)
+        consumer = self._maker.make(tuple(map(_topic, names)), group, ConsumerOptions(**options))
+        self._consumers = [each for each in self._consumers if not each.is_closed]
+        self._consumers.append(consumer)
+        return consumer
 
     def reader(
         self,

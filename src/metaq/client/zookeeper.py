@@ -31,11 +31,9 @@ class ZooKeeperDirectory:
     While ZooKeeper is away the latest answers stand. A question it was never asked raises RegistryError then.
     """
 
-    def __init__(
-        self, url: ZooKeeperUrl, session: SessionFactory, links: Links, changes: Changes, timeout: float
-    ) -> None:
+    def __init__(self, url: ZooKeeperUrl, session: Session, links: Links, changes: Changes, timeout: float) -> None:
         self._url = url
-        self._session = session(url.hosts)
+        self._session = session
         self._directory = Directory(self._session, url.root, changes.bump)
         self._links = links
         self._timeout = timeout  # seconds one question may take

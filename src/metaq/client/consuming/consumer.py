@@ -1,0 +1,319 @@
+"""A member of a group, for use with asyncio (reference: SimpleMessageConsumer, SimpleFetchManager)."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Self
+
+from metaq.client.consuming.committing import Committer
+from metaq.client.consuming.dispatch import Dispatcher, HandlerOptions
+from metaq.client.consuming.duplicates import Duplicates
+from metaq.client.consuming.handlers import Handler, one_by_one
+from metaq.client.consuming.member import Member
+from metaq.client.consuming.options import ConsumerOptions
+from metaq.client.consuming.rejecting import Rejects
+from metaq.client.consuming.run import Run, chosen
+from metaq.client.consuming.share import Share
+from metaq.client.consuming.starting import Starting
+from metaq.client.consuming.stream import Stream
+from metaq.client.message import Message
+from metaq.client.offsets import OffsetStore
+from metaq.client.partitioner import Place
+from metaq.client.routes import Routes
+from metaq.errors import ConfigError
+from metaq.model import ClusterPartition
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a consumer works with."""
+
+    routes: Routes
+    store: OffsetStore
+    rejects: Rejects
+    member: Callable[[Share, tuple[str, ...]], Member]
+
+
+class Consumer:
+    """Takes its share of the partitions of its topics, and hands their messages out.
+
+    It joins its group when it is first asked for messages. Messages of one partition come in order; a message may come
+    again when a partition has changed hands, but none is passed over. Use one way of consuming: iterate, `batch` or
+    `run`.
+    """
+
+    def __init__(self, group: str, topics: Sequence[str], parts: Parts, options: ConsumerOptions) -> None:
+        self.group = group
+        self.topics = tuple(topics)
+        self._parts = parts
+        self._options = options
+        self._committer = Committer(group, parts.store)
+        self._duplicates = Duplicates(options.skip_duplicates) if options.skip_duplicates else None
+        self._share = Share(group, Starting(parts.routes, group, options), self._committer, options)
+        self._runs: list[Run] = []  # what one who iterates has in hand
+        self._joining: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._is_closed = False
+        self._member = parts.member(self._share, self.topics)
+
+    # life
+
+    async def join(self) -> None:
+        """Enter the group; may be called again. Raises RegistryError if ZooKeeper does not answer in time."""
+        if self._is_closed:
+            raise ConfigError(f"group {self.group}: the consumer is closed")
+        if self._joining is None:
+            self._joining = asyncio.create_task(self._join(), name=f"join {self.group}")
+        joining = self._joining
+        try:
+            await asyncio.shield(joining)
+        except BaseException:
+            if joining.done() and self._joining is joining:
+                self._joining = None  # the next one tries again
+            raise
+
+    async def _join(self) -> None:
+        await self._member.join()
+        self._committing = asyncio.create_task(self._commit_now_and_then(), name=f"commit {self.group}")
+
+    async def close(self) -> None:
+        """Leave the group in order: handlers end, positions are stored, partitions are free for others.
+
+        A message that was handed out and not acknowledged comes again, to whoever takes its partition.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for run in self._runs:
+            run.settle()
+            run.stop()
+            run.stream.drop(run)
+        self._share.pool.wake_all()
+        try:
+            for task in (self._joining, self._committing):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.wait([task])
+            await self._member.leave()
+            await self._share.ended()
+        finally:
+            await self._parts.rejects.close()
+            await self._parts.store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.join()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    @property
+    def acks_itself(self) -> bool:
+        """Whether messages are acknowledged without a call of `ack`."""
+        return self._options.ack == "auto"
+
+    @property
+    def name(self) -> str:
+        """The name of this member in its group."""
+        return self._member.name
+
+    @property
+    def partitions(self) -> list[ClusterPartition]:
+        """The partitions that are its share now, sorted."""
+        return sorted(self._share.streams)
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Consume these topics from now on and no others."""
+        self.topics = tuple(topics)
+        await self._member.update_topics(self.topics)
+
+    # handing out
+
+    async def next_run(self, wait: float | None = None) -> Run | None:
+        """Return messages of one partition; None: nothing came within `wait` seconds, or the consumer is closed.
+
+        Raises NoStoredOffset, OffsetLost and CorruptMessage where the options want that; the other partitions go on.
+        """
+        if self._committing is None and not self._is_closed:
+            await self.join()
+        loop = asyncio.get_running_loop()
+        deadline = None if wait is None else loop.time() + wait
+        while not self._is_closed:
+            stream = self._share.pool.take()
+            if stream is not None:
+                run = self._hand_out(stream)
+                if run.messages:
+                    return run
+                self.done(run)
+            else:
+                left = None if deadline is None else deadline - loop.time()
+                if (left is not None and left <= 0) or not await self._share.pool.wait(left):
+                    return None
+        return None
+
+    def _hand_out(self, stream: Stream) -> Run:
+        source = stream.take()
+        messages = list(source) if self._options.filter is None else chosen(source, self._options.filter)
+        if self._duplicates is not None:
+            messages = [message for message in messages if message.id not in self._duplicates]
+        run = Run(stream, source, messages, acks=self._options.ack == "auto")
+        stream.held.add(run)
+        return run
+
+    def done(self, run: Run) -> None:
+        """Acknowledge what was handed out of a run, and let the next one of its partition come."""
+        finished = run.finish()
+        if self._duplicates is not None:
+            self._duplicates.add(message.id for message in finished)
+        run.stream.drop(run)
+        run.stream.free()
+
+    async def advance(self, finished: Run | None = None) -> Run | None:
+        """Return the run that one who iterates has in hand; where that is the finished one, the next.
+
+        None: the consumer is closed. Interrupted, nothing is lost: the run is in hand when this is called again.
+        """
+        if self._runs and self._runs[0] is not finished:
+            return self._runs[0]
+        for run in self._runs:
+            self.done(run)
+        self._runs.clear()
+        following = await self.next_run()
+        if following is not None:
+            self._runs.append(following)
+        return following
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """Return the next message, waiting for it; that acknowledges the one before. Raises as `next_run`."""
+        run = self._runs[0] if self._runs else await self.advance()
+        while run is not None:
+            for message in run.rest:
+                run.at = message
+                return message
+            run = await self.advance(run)
+        raise StopAsyncIteration
+
+    async def batch(self, most: int = 1000, wait: float = 1.0) -> list[Message]:
+        """Return at most `most` messages, of whatever partitions; that acknowledges the batch before.
+
+        Waits for the first one for ever, for more no longer than `wait` seconds. An empty list: the consumer is closed.
+        """
+        for run in self._runs[:-1]:
+            self.done(run)
+        del self._runs[:-1]  # of the last one there may be more
+        batch: list[Message] = []
+        try:
+            await self._fill(batch, most, wait)
+        except BaseException:
+            for run in self._runs:
+                run.rewind()
+            raise
+        return batch
+
+    async def _fill(self, batch: list[Message], most: int, wait: float) -> None:
+        deadline: float | None = None
+        run = self._runs[-1] if self._runs else None
+        while len(batch) < most:
+            part = [] if run is None else list(islice(run.rest, most - len(batch)))
+            if run is not None and part:
+                run.at = part[0]
+                batch += part
+                if len(batch) == most:
+                    return
+            elif run is not None:
+                self._runs.remove(run)
+                self.done(run)
+            now = asyncio.get_running_loop().time()
+            deadline = now + wait if batch and deadline is None else deadline
+            run = await self.next_run(None if deadline is None else max(deadline - now, 0))
+            if run is None:
+                return
+            self._runs.append(run)
+
+    # handlers
+
+    async def batches(self, most: int = 1000, wait: float = 1.0) -> AsyncIterator[list[Message]]:
+        """Yield what `batch` returns, until the consumer is closed."""
+        while batch := await self.batch(most, wait):
+            yield batch
+
+    async def run(
+        self,
+        handler: Callable[[Message], Awaitable[object]],
+        *,
+        concurrency: int = 1,
+        key: Callable[[Message], Hashable] | str | None = None,
+    ) -> None:
+        """Call `handler` for each message, `concurrency` calls at once, until the consumer is closed.
+
+        A call that raises is made again after a while, `retries` times; then the message is rejected. Meanwhile only
+        messages of the same partition wait, or, with `key` (a function of a message, or "attribute"), only those of
+        that partition with the same key.
+        """
+        await self.work(one_by_one(handler), HandlerOptions(concurrency=concurrency, key=key))
+
+    async def work(self, handler: Handler, options: HandlerOptions) -> None:
+        """Do the same with a handler that takes several messages at a call."""
+        await self.join()
+        await Dispatcher(self, handler, self._parts.rejects, self._options, options).run()
+
+    # acknowledging
+
+    def ack(self, message: Message) -> bool:
+        """Take a message, and all before it in its partition, for dealt with; False: its partition is not ours."""
+        stream = self._share.of(message)
+        if stream is None or stream.progress is None:
+            return False
+        stream.progress.reach(message)
+        return True
+
+    async def reject(self, message: Message, error: BaseException | None = None) -> None:
+        """Do with a message what the option `reject` says."""
+        await self._parts.rejects.reject(message, error or ConfigError("rejected"))
+
+    async def commit(self) -> None:
+        """Store now how far the messages are dealt with. Raises what the offset store raises."""
+        await self._committer.save(list(self._share.streams.values()))
+
+    async def _commit_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.commit_every)
+            await self._committer.try_save(list(self._share.streams.values()))
+
+    # steering
+
+    def pause(self, topic: str | None = None, partition: Place | None = None) -> None:
+        """Hand out nothing more of these partitions; None: of all that are ours."""
+        self._share.pause(topic, partition)
+
+    def resume(self, topic: str | None = None, partition: Place | None = None) -> None:
+        """Go on with what was paused."""
+        self._share.resume(topic, partition)
+
+    def seek(self, topic: str, partition: Place, offset: int) -> None:
+        """Go on at an offset of a partition that is ours; it must be that of a message, or the end."""
+        self._share.seek(topic, partition, offset)
+
+    async def seek_to_time(self, since: datetime, topic: str | None = None) -> None:
+        """Go on, in all partitions that are ours, at the first message stored at `since` or later (see replay)."""
+        await self._share.seek_to_time(since, topic)
+
+    async def skip(self) -> None:
+        """Go on behind the corrupt records that were raised (option corrupt="raise")."""
+        await self._share.skip()
+
+    async def lag(self) -> Mapping[ClusterPartition, int]:
+        """Return, for each partition that is ours, how many bytes are stored behind what is dealt with."""
+        return await self._share.lag()

@@ -1,0 +1,41 @@
+"""How far the messages of one partition are dealt with. Pure."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from metaq.client.message import Message
+from metaq.cluster.znodes import Position
+
+
+class Progress:
+    """A position: all messages before its offset are dealt with, the one after it perhaps not."""
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self._pending: deque[Message] = deque()  # begun, and not before the position yet
+        self._done: set[int] = set()  # offsets of those among them that are dealt with
+
+    @property
+    def pending(self) -> int:
+        """Return how many messages have begun and are not before the position."""
+        return len(self._pending)
+
+    def reach(self, message: Message) -> None:
+        """Take this message and all before it for dealt with; nothing happens if they are already."""
+        if message.next_offset <= self.position.offset:
+            return
+        self.position = Position(message.id, message.next_offset)
+        while self._pending and self._pending[0].offset < message.next_offset:
+            self._done.discard(self._pending.popleft().offset)
+
+    def begin(self, messages: Sequence[Message]) -> None:
+        """Note messages that may be dealt with in any order; they follow those begun before."""
+        self._pending.extend(messages)
+
+    def finish(self, message: Message) -> None:
+        """Note that a message that was begun is dealt with."""
+        self._done.add(message.offset)
+        while self._pending and self._pending[0].offset in self._done:
+            first = self._pending.popleft()
+            self._done.discard(first.offset)
+            self.position = Position(first.id, first.next_offset)

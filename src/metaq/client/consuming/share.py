@@ -1,0 +1,122 @@
+"""The partitions that a consumer owns: what its group gives it and takes away, and steering them."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from metaq.client.consuming.committing import Committer
+from metaq.client.consuming.options import ConsumerOptions
+from metaq.client.consuming.pool import Pool
+from metaq.client.consuming.starting import Starting
+from metaq.client.consuming.stream import Stream, reader_options
+from metaq.client.message import Message
+from metaq.client.partitioner import Place, parse_partition
+from metaq.cluster.znodes import NO_MESSAGE, Position
+from metaq.errors import ConfigError
+from metaq.model import BrokerPartition, ClusterPartition
+
+
+class Share:
+    """One stream for each partition; the holder that a member of a group talks to (cluster.membership.Holder)."""
+
+    def __init__(self, group: str, starting: Starting, committer: Committer, options: ConsumerOptions) -> None:
+        self.pool = Pool(options.prefetch)
+        self.streams: dict[ClusterPartition, Stream] = {}
+        self._group = group
+        self._starting = starting
+        self._committer = committer
+        self._options = options
+        self._paused: set[ClusterPartition] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    async def take(self, partitions: Sequence[ClusterPartition]) -> None:
+        """Begin to fetch what is ours now. Raises what the offset store raises; then nothing has begun."""
+        stored = await self._committer.load(partitions)
+        options = reader_options(self._group, self._options)
+        for key in partitions:
+            stream = Stream(key, stored.get(key), self._starting, self.pool, options)
+            stream.corrupt_raises = self._options.corrupt == "raise"
+            self.streams[key] = stream
+            if key in self._paused:
+                stream.pause()
+            stream.start()
+
+    async def give(self, partitions: Sequence[ClusterPartition]) -> None:
+        """Stop, wait for what is in hand, store the positions."""
+        going = [stream for key in partitions if (stream := self.streams.pop(key, None)) is not None]
+        for stream in going:
+            stream.stop()
+        await asyncio.gather(*(stream.finished(self._options.release_timeout) for stream in going))
+        await self._committer.try_save(going)
+
+    def lose(self, partitions: Sequence[ClusterPartition]) -> None:
+        """Stop at once and store nothing: another may own them already."""
+        for key in partitions:
+            stream = self.streams.pop(key, None)
+            if stream is not None:
+                stream.stop()
+                task = asyncio.create_task(stream.finished(self._options.release_timeout))
+                self._stopping.add(task)
+                task.add_done_callback(self._stopping.discard)
+
+    async def ended(self) -> None:
+        """Wait until what was lost has stopped."""
+        if self._stopping:
+            await asyncio.wait(self._stopping)
+
+    def of(self, message: Message) -> Stream | None:
+        """Return the stream a message came from; None: its partition is not ours any more."""
+        broker, _, number = message.partition.partition("-")
+        return self.streams.get(ClusterPartition(message.topic, BrokerPartition(int(broker), int(number))))
+
+    # steering
+
+    def pause(self, topic: str | None = None, partition: Place | None = None) -> None:
+        """Hand out nothing more of these partitions, also of those taken later; None: of all of them."""
+        for stream in self._matching(topic, partition):
+            self._paused.add(stream.key)
+            stream.pause()
+
+    def resume(self, topic: str | None = None, partition: Place | None = None) -> None:
+        """Go on with what was paused."""
+        for stream in self._matching(topic, partition):
+            self._paused.discard(stream.key)
+            stream.resume()
+
+    def seek(self, topic: str, partition: Place, offset: int) -> None:
+        """Go on at an offset of a partition that is ours; it must be that of a message, or the end."""
+        streams = list(self._matching(topic, partition))
+        if not streams:
+            ours = ", ".join(map(str, sorted(self.streams)))
+            raise ConfigError(f"{topic} {partition} is not one of ours; there are {ours or 'none'}")
+        for stream in streams:
+            stream.seek(Position(NO_MESSAGE, offset))
+
+    async def seek_to_time(self, since: datetime, topic: str | None = None) -> None:
+        """Go on, in all partitions that are ours, at the first message stored at `since` or later (see replay)."""
+        for stream in self._matching(topic, None):
+            position = await self._starting.place(stream.key, since)
+            if self.streams.get(stream.key) is stream:
+                stream.seek(position)
+
+    async def skip(self) -> None:
+        """Go on behind the corrupt records that were raised (option corrupt="raise")."""
+        for stream in list(self.streams.values()):
+            if stream.is_corrupt:
+                await stream.skip()
+
+    async def lag(self) -> Mapping[ClusterPartition, int]:
+        """Return, for each partition that is ours, how many bytes are stored behind what is dealt with."""
+        streams = list(self.streams.values())
+        ends = await asyncio.gather(*(self._starting.bounds(stream.key) for stream in streams))
+        lags: dict[ClusterPartition, int] = {}
+        for stream, bounds in zip(streams, ends, strict=True):
+            position = stream.position()
+            lags[stream.key] = max(bounds.end - (bounds.first if position is None else position.offset), 0)
+        return lags
+
+    def _matching(self, topic: str | None, partition: Place | None) -> Iterator[Stream]:
+        place = parse_partition(partition) if isinstance(partition, str) else partition
+        for key, stream in list(self.streams.items()):
+            if topic in (None, key.topic) and place in (None, key.partition, key.partition.partition):
+                yield stream
