@@ -183,13 +183,11 @@ class OsFiles:
 
     def lock_dir(self, path: str) -> int:
         """Lock the directory itself, so that no lock file is left behind. The lock goes with the descriptor."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        return _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+
+    def lock_file(self, path: str) -> int:
+        """Lock a file, opened for writing as NFS wants it. The lock goes with the descriptor."""
+        return _locked(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
 
     def most_open(self) -> int:
         """Return the soft limit of `ulimit -n`; of one that is no limit, what Linux grants at most by default."""
@@ -200,6 +198,15 @@ class OsFiles:
         """Return (device number, bytes free). What is set aside for root does not count, also if we are root."""
         space = os.statvfs(path)
         return os.stat(path).st_dev, space.f_bavail * space.f_frsize
+
+
+def _locked(fd: int) -> int:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _describe(entry: os.DirEntry[str]) -> FileEntry | None:

@@ -103,6 +103,9 @@ class Files(Protocol):
     def lock_dir(self, path: str) -> int:
         """Lock the directory for this process (flock) and return its descriptor; BlockingIOError if another has it."""
 
+    def lock_file(self, path: str) -> int:
+        """Do the same with a file, which is made where it is missing and stays; it works on network drives too."""
+
     def most_open(self) -> int:
         """Return how many descriptors this process may have."""
 

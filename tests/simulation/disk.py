@@ -307,12 +307,13 @@ class SimDisk:
 
     def lock_dir(self, path: str) -> int:
         self._look("lock_dir", path)
-        folder = self.media.folder(path)
-        if folder.serial in self.media.locks:
-            raise system_error(errno.EAGAIN, path)
-        fd = self._descriptor(_Open(path, folder, writable=False))
-        self.media.locks[folder.serial] = fd
-        return fd
+        return self._lock(path, self.media.folder(path))
+
+    def lock_file(self, path: str) -> int:
+        fd = self.open(path, write=True, create=True)
+        node = self._opened(fd).node
+        self.close(fd)
+        return self._lock(path, node)
 
     def most_open(self) -> int:
         return 1024
@@ -376,6 +377,13 @@ class SimDisk:
             return inf
         return len(file.content) + max(0, self.media.capacity - self.media.used)
 
+    def _lock(self, path: str, node: Node) -> int:
+        if node in self.media.locks:
+            raise system_error(errno.EAGAIN, path)
+        fd = self._descriptor(_Open(path, node, writable=False))
+        self.media.locks[node] = fd
+        return fd
+
     def _descriptor(self, opened: _Open) -> int:
         fd = next(self.media.descriptors)
         self._open[fd] = opened
@@ -385,8 +393,8 @@ class SimDisk:
     def _release(self, fd: int) -> None:
         del self._open[fd]
         node = self.media.opened.pop(fd, None)
-        if isinstance(node, Folder) and self.media.locks.get(node.serial) == fd:
-            del self.media.locks[node.serial]
+        if node is not None and self.media.locks.get(node) == fd:
+            del self.media.locks[node]
 
     def _opened(self, fd: int) -> _Open:
         if self.dead:

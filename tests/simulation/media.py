@@ -190,7 +190,7 @@ class Media:
         self.serial = random.randrange(1, 1 << 30)
         self.descriptors = count(1000)  # none is used twice, so that a stale one is always an error
         self.opened: dict[int, Node] = {}  # by descriptor
-        self.locks: dict[int, int] = {}  # descriptor by serial of the directory
+        self.locks: dict[Node, int] = {}  # descriptor by file or directory
         self.boots = 0  # how often the power came back
         self.boot_id = UUID(int=random.getrandbits(128))  # of the machine, as Linux gives it
         self._pending: list[_Naming] = []

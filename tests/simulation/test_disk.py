@@ -135,6 +135,15 @@ def test_a_directory_is_locked_once_until_its_descriptor_closes() -> None:
     other.lock_dir("/d")
 
 
+def test_a_file_is_locked_once_until_its_descriptor_closes() -> None:
+    disk = disk_of(0)
+    fd = disk.lock_file("/d/lock")
+    with pytest.raises(BlockingIOError):
+        disk.lock_file("/d/lock")
+    disk.close(fd)
+    disk.reopen().lock_file("/d/lock")
+
+
 def test_cold_reads_are_told_and_warm_ones_are_right() -> None:
     disk = disk_of(1, cold=0.5)
     fd = create(disk, "/d/f", b"abc")

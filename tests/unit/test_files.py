@@ -206,6 +206,17 @@ def test_a_directory_is_locked_once_until_its_descriptor_closes(files: ports.Fil
     files.close(files.lock_dir(str(tmp_path)))
 
 
+def test_a_file_is_locked_once_until_its_descriptor_closes(files: ports.Files, tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    fd = files.lock_file(path)
+    open_before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(BlockingIOError):
+        OsFiles().lock_file(path)
+    assert len(os.listdir("/proc/self/fd")) == open_before
+    files.close(fd)
+    files.close(files.lock_file(path))
+
+
 def test_free_space_is_told_per_file_system(files: ports.Files, tmp_path: Path) -> None:
     system, free = files.free_space(str(tmp_path))
     assert system == os.stat(tmp_path).st_dev
