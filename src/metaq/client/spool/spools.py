@@ -1,0 +1,69 @@
+"""All spools of one client: each folder is opened once, whoever of its producers and consumers uses it."""
+
+import asyncio
+import os
+from typing import Final
+
+from metaq.client.spool.folder import SharedFolder, SpoolFolder
+from metaq.errors import ConfigError
+from metaq.files import OsThreads
+from metaq.ports import Files, Threads, Worker
+
+_ORDERED: Final = "ordered"
+
+
+class Spools:
+    """Opens folders when they are first asked for, and the one thread they all work in. `close` closes all."""
+
+    def __init__(self, files: Files, threads: Threads | None = None) -> None:
+        """`threads`: None for real ones, which report to the loop that runs when the first folder is opened."""
+        self._files = files
+        self._threads = threads
+        self._worker: Worker | None = None
+        self._ordered: dict[str, SpoolFolder] = {}
+        self._shared: dict[str, SharedFolder] = {}
+        self._turn = asyncio.Lock()
+        self._is_closed = False
+
+    async def ordered(self, path: str) -> SpoolFolder:
+        """Return the folder `ordered` in a home, which this process alone has. Raises SpoolLocked, SpoolError."""
+        async with self._turn:
+            home = self._home(path)
+            if home not in self._ordered:
+                self._ordered[home] = await SpoolFolder.open(f"{home}/{_ORDERED}", self._files, self._thread())
+            return self._ordered[home]
+
+    async def shared(self, path: str) -> SharedFolder:
+        """Return a home that other processes may use at the same time. Raises SpoolError, CorruptSpool."""
+        async with self._turn:
+            home = self._home(path)
+            if home not in self._shared:
+                self._shared[home] = await SharedFolder.open(home, self._files, self._thread())
+            return self._shared[home]
+
+    async def close(self) -> None:
+        """Close all folders, wait for what is being written, and end the thread. May be called again."""
+        async with self._turn:
+            self._is_closed = True
+            try:
+                for ordered in self._ordered.values():
+                    await ordered.close()
+                for shared in self._shared.values():
+                    await shared.close()
+            finally:
+                worker, self._worker = self._worker, None
+                if worker is not None:
+                    worker.close()
+
+    def _home(self, path: str) -> str:
+        if self._is_closed:
+            raise ConfigError("the client is closed")
+        if not path:
+            raise ConfigError("a spool needs a folder")
+        return os.path.abspath(os.path.expanduser(path))
+
+    def _thread(self) -> Worker:
+        if self._worker is None:
+            threads = OsThreads(asyncio.get_running_loop()) if self._threads is None else self._threads
+            self._worker = threads.worker("metaq spools")
+        return self._worker
