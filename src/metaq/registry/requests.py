@@ -1,14 +1,19 @@
 """What clients ask for, as values, and how it is read off the wire (source: zookeeper.jute, ZooDefs.OpCode of 3.8).
 
-A packet is an int xid, an int type, and the fields of that type in the order in which the classes here have them.
+A packet is an int xid, an int type, and the fields of that type in the order in which the classes here have them. What
+changes the registry is packed here too: that is what its log keeps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum, IntFlag
+from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
 from metaq.errors import ProtocolError
-from metaq.registry.jute import Reader
+from metaq.registry.jute import INT, LONG, Reader, pack_buffer, pack_string
+
+_OPERATION: Final = Struct(">i?i")  # before each operation of a multi: type, done, error
+_LAST_OPERATION: Final = _OPERATION.pack(-1, True, -1)
 
 
 class Op(IntEnum):
@@ -61,6 +66,9 @@ class Permission(IntFlag):
     CREATE = 4
     DELETE = 8
     ADMIN = 16
+
+
+_PERMISSIONS: Final = tuple(map(Permission, range(32)))  # calling the class costs as much as the rest of an ACL
 
 
 class Acl(NamedTuple):
@@ -195,8 +203,37 @@ def read_request(data: bytes) -> tuple[int, Op, Request]:
     return xid, op, _FIELDS[op](reader)
 
 
+def read_fields(op: Op, reader: Reader) -> Request:
+    """Read the fields of a request of this type. Raises ProtocolError."""
+    return _FIELDS[op](reader)
+
+
+def pack_fields(op: Op, request: Request) -> bytes:
+    """Return the fields of a request that changes something, or of a Multi of such, as `read_fields` reads them."""
+    match request:
+        case Create(path, data, acl, mode, ttl):
+            fields = pack_string(path) + pack_buffer(data) + _pack_acl(acl) + INT.pack(mode)
+            return fields + LONG.pack(ttl) if op is Op.CREATE_TTL else fields
+        case SetData(path, data, version):
+            return pack_string(path) + pack_buffer(data) + INT.pack(version)
+        case Delete(path, version) | Check(path, version):
+            return pack_string(path) + INT.pack(version)
+        case SetAcl(path, acl, version):
+            return pack_string(path) + _pack_acl(acl) + INT.pack(version)
+        case Multi(operations):
+            parts = [_OPERATION.pack(op, False, -1) + pack_fields(op, each) for op, each in operations]
+            return b"".join(parts) + _LAST_OPERATION
+        case _:
+            raise TypeError(f"{type(request).__name__} changes nothing")
+
+
+def _pack_acl(acl: Sequence[Acl]) -> bytes:
+    parts = [INT.pack(permissions) + pack_string(scheme) + pack_string(id) for permissions, scheme, id in acl]
+    return INT.pack(len(parts)) + b"".join(parts)
+
+
 def _acl(reader: Reader) -> Acl:
-    return Acl(Permission(reader.read_int() & 31), reader.read_string(), reader.read_string())
+    return Acl(_PERMISSIONS[reader.read_int() & 31], reader.read_string(), reader.read_string())
 
 
 def _mode(reader: Reader) -> Mode:
