@@ -25,11 +25,12 @@ if TYPE_CHECKING:
         RequestTimeout,
     )
     from metaq.model import BrokerPartition, Receipt
-    from metaq.sync import Browser, Consumer, Message, MessageQueue, Producer, Reader, connect
+    from metaq.sync import Browser, ByKey, Consumer, Message, MessageQueue, Producer, Reader, connect
 
 __all__ = [
     "BrokerPartition",
     "Browser",
+    "ByKey",
     "ConfigError",
     "Consumer",
     "CorruptMessage",

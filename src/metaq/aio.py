@@ -3,6 +3,7 @@
 from metaq.client import (
     BrokerPartition,
     Browser,
+    ByKey,
     ConfigError,
     Consumer,
     CorruptMessage,
@@ -25,6 +26,7 @@ from metaq.client import (
 __all__ = [
     "BrokerPartition",
     "Browser",
+    "ByKey",
     "ConfigError",
     "Consumer",
     "CorruptMessage",

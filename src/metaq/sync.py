@@ -13,7 +13,7 @@ from metaq.client.connect import Outside
 from metaq.client.consuming.options import ConsumerKeywords
 from metaq.client.consuming.plain import Consumer
 from metaq.client.message import Message
-from metaq.client.partitioner import Place, Selector, SelectorChoice
+from metaq.client.partitioner import ByKey, Place, Selector, SelectorChoice
 from metaq.client.plain import Producer, Sent
 from metaq.client.queue import Broker
 from metaq.client.reader import Start
@@ -33,6 +33,7 @@ from metaq.net.link import DEFAULT_LINK, LinkOptions
 __all__ = [
     "BrokerPartition",
     "Browser",
+    "ByKey",
     "ConfigError",
     "Consumer",
     "CorruptMessage",
@@ -112,13 +113,21 @@ class MessageQueue:
         selector: SelectorChoice = "round_robin",
         retries: int = 0,
         in_flight: int = 10_000,
+        default_topic: str | None = None,
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
 
         A `selector` of yours is called in the background thread.
         """
         core = self._thread.make(
-            lambda: self._core.producer(topic, timeout=timeout, selector=selector, retries=retries, in_flight=in_flight)
+            lambda: self._core.producer(
+                topic,
+                timeout=timeout,
+                selector=selector,
+                retries=retries,
+                in_flight=in_flight,
+                default_topic=default_topic,
+            )
         )
         return self._producers.setdefault(core, Producer(core, self._thread, in_flight))
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import metaq.aio
-from metaq.aio import NoBroker, RegistryError
+from metaq.aio import ConfigError, NoBroker, RegistryError
 from metaq.client.connect import Outside
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
 from metaq.cluster.paths import Paths, member
@@ -150,6 +150,85 @@ async def test_the_latest_answers_stand_while_zookeeper_is_away(tree: MemoryTree
         session.resume()
         with pytest.raises(NoBroker):
             await mq.producer("unheard").send(b"x", timeout=0.05)
+
+
+async def test_a_producer_whose_first_look_failed_heals_by_itself(tree: MemoryTree, registry: MemoryRegistry) -> None:
+    session = MemoryRegistry(tree)
+    outside = Outside(session=lambda _: session)
+    async with (
+        FakeBroker() as broker,
+        metaq.aio.connect("zk://anywhere/meta", link=QUICK, timeout=0.05, outside=outside) as mq,
+    ):
+        await register(registry, broker)
+        producers = [mq.producer("t", selector=choice) for choice in ("round_robin", "key")]
+        session.suspend()
+        for producer in producers:
+            with pytest.raises(RegistryError):
+                await producer.send(b"x", attribute="k")
+        session.resume()
+        await broker.stop()
+        for producer in producers:
+            with pytest.raises(NoBroker):
+                await producer.send(b"x", attribute="k", timeout=0.05)
+        await broker.start()
+        for producer in producers:
+            assert (await producer.send(b"x", attribute="k")).offset >= 0
+
+
+async def test_a_key_stays_where_it_is_while_its_broker_is_not_even_registered(
+    tree: MemoryTree, registry: MemoryRegistry
+) -> None:
+    async with FakeBroker(0) as one, FakeBroker(1) as other, connect(tree) as mq:
+        await register(registry, one)
+        await register(registry, other)
+        producer = mq.producer("t", selector="key")
+        places = {key: (await producer.send(b"x", attribute=key)).partition for key in "abcd"}
+        assert sorted(places.values()) == ["0-0", "0-1", "1-0", "1-1"]
+        await withdraw(registry, other)
+        await other.stop()
+        while 1 in await mq.brokers():
+            await asyncio.sleep(0.001)
+        waiting = []
+        for key, place in places.items():
+            if place[0] == "0":
+                assert (await producer.send(b"y", attribute=key)).partition == place
+            else:
+                with pytest.raises(NoBroker, match=f"nobody serves partition {place}"):
+                    await producer.send(b"y", attribute=key, timeout=0.02)
+                waiting.append((place, asyncio.ensure_future(producer.send(b"y", attribute=key))))
+        await other.start()
+        await register(registry, other)
+        assert [(await sending).partition for _, sending in waiting] == [place for place, _ in waiting]
+        many = FakeBroker(1, partitions=4, port=other.port)
+        await withdraw(registry, other)
+        await other.stop()
+        async with many:  # the same broker with more partitions: what it has now counts
+            await register(registry, many)
+            while (await producer.send(b"z")).partition not in ("1-2", "1-3"):
+                pass
+
+
+@pytest.mark.parametrize("selector", ["round_robin", "random", "key"])
+async def test_a_topic_nobody_has_uses_the_partitions_of_the_default_topic(
+    tree: MemoryTree, registry: MemoryRegistry, selector: str
+) -> None:
+    async with FakeBroker(0) as one, FakeBroker(1, partitions=1) as other, connect(tree) as mq:
+        await register(registry, one, "d")
+        producer = mq.producer("t", default_topic="d", selector=selector)
+        assert (await producer.send(b"1", attribute="k")).partition in ("0-0", "0-1")
+        assert [put.target.topic for put in one.of(Put) if isinstance(put, Put)] == ["t"]
+        await register(registry, other, "t")  # from now on it has brokers of its own
+        while (await producer.send(b"2")).partition != "1-0":
+            pass
+        assert (await producer.send(b"3", attribute="k")).partition == "1-0"
+        if selector != "key":  # a key stays where it is
+            await withdraw(registry, other, "t")
+            while (await producer.send(b"4")).partition[0] != "0":
+                pass
+        with pytest.raises(NoBroker):
+            await mq.producer("v", default_topic="unheard").send(b"x", timeout=0.02)
+        with pytest.raises(ConfigError):
+            mq.producer("t", default_topic="a b")
 
 
 async def test_nobody_answering_is_one_error_and_leaves_nothing_behind() -> None:

@@ -300,6 +300,32 @@ async def test_a_selector_of_ones_own_sees_all_partitions_and_its_choice_is_kept
         assert len(seen[-1][1]) == 4
 
 
+async def test_a_key_keeps_its_partition_and_messages_without_one_go_where_somebody_is(broker: FakeBroker) -> None:
+    async with FakeBroker(1) as other, connect_to(broker, other) as both:
+        while len(await both.brokers()) < 2:
+            await asyncio.sleep(0.001)
+        producer = both.producer("t", selector="key")
+        assert both.producer("t", selector="key") is producer
+        places = {key: (await producer.send(b"x", attribute=key)).partition for key in "abcd"}
+        assert sorted(places.values()) == ["0-0", "0-1", "1-0", "1-1"]
+        await other.stop()
+        away = next(key for key, place in places.items() if place == "1-0")
+        with pytest.raises((LinkClosed, NoBroker)):
+            await producer.send(b"x", attribute=away, timeout=0.05)
+        with pytest.raises(NoBroker, match="1-0"):
+            await producer.send(b"x", attribute=away, timeout=0.05)
+        assert {(await producer.send(b"x")).partition[0] for _ in range(4)} == {"0"}
+        waiting = asyncio.ensure_future(producer.send(b"x", attribute=away))
+        await other.start()
+        assert (await waiting).partition == "1-0"
+        by_data = both.producer("t", selector=metaq.aio.ByKey(lambda data, attribute: data))
+        assert len({(await by_data.send(b"same", attribute=key)).partition for key in "abcd"}) == 1
+        broker.closed |= {T0, T1}
+        other.closed |= {T0, T1}
+        with pytest.raises(Refused, match="403"):  # no other partition will do
+            await producer.send(b"x", attribute=away)
+
+
 async def test_a_bare_number_needs_a_single_broker(broker: FakeBroker) -> None:
     async with FakeBroker(1) as other, connect_to(broker, other) as both:
         while len(await both.brokers()) < 2:

@@ -4,7 +4,7 @@ from metaq.client.browser import Browser
 from metaq.client.connect import connect
 from metaq.client.consuming.consumer import Consumer
 from metaq.client.message import Message
-from metaq.client.partitioner import Selector
+from metaq.client.partitioner import ByKey, Selector
 from metaq.client.producer import Producer
 from metaq.client.queue import MessageQueue
 from metaq.client.reader import Reader
@@ -24,6 +24,7 @@ from metaq.model import BrokerPartition, Receipt
 __all__ = [
     "BrokerPartition",
     "Browser",
+    "ByKey",
     "ConfigError",
     "Consumer",
     "CorruptMessage",

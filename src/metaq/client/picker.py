@@ -13,12 +13,14 @@ from metaq.net.link import Link
 class Picker:
     """Chooses for one topic, from what the directory says and which links are open.
 
-    The selectors of ours choose among the brokers that are connected. One of the user's own chooses from all
-    partitions, and like a partition that was named its choice is waited for.
+    Selectors that do not care choose among the brokers that are connected. One by key, or of the user's own, chooses
+    from all partitions, and like a partition that was named its choice is waited for. The partitions are those of the
+    default topic, if there is one, as long as the topic has none.
     """
 
-    def __init__(self, topic: str, routes: Routes, selector: Selector) -> None:
+    def __init__(self, topic: str, routes: Routes, selector: Selector, default_topic: str | None = None) -> None:
         self._topic = topic
+        self._topics = (topic,) if default_topic is None else (topic, default_topic)
         self._routes = routes
         self._selector = selector
         self.is_free = isinstance(selector, RoundRobin | RandomChoice)
@@ -54,10 +56,11 @@ class Picker:
             await self._refresh()
             if put.avoid and put.avoid.issuperset(self._partitions):
                 raise NoBroker(f"{self._topic}: all partitions are closed")
-            route = await self._named(put.fixed) if put.fixed is not None else self._choose(put)
+            partition = put.fixed or self._choose(put)
+            route = None if partition is None else await self._to(partition)
             if route is None or not route.link.is_open:
                 if not await self._changes.wait(seen, deadline - loop.time()):
-                    raise NoBroker(self._nobody(put, route, loop.time() - began))
+                    raise NoBroker(self._nobody(partition, route, loop.time() - began))
             elif route.link.has_room():
                 return route
             else:
@@ -65,28 +68,22 @@ class Picker:
 
     async def _refresh(self) -> None:
         seen = self._changes.generation
-        routes = await (self._routes.usable if self.is_free else self._routes.all)(self._topic)
-        self._partitions = [route.partition for route in routes]
-        self._links = {route.partition.broker_id: route.link for route in routes}
+        self._partitions, self._links = await self._routes.serving(self._topics, all=not self.is_free)
         self._ready = {}
         self._seen = seen
 
-    async def _named(self, partition: BrokerPartition) -> Route | None:
+    async def _to(self, partition: BrokerPartition) -> Route | None:
         address = (await self._routes.directory.brokers()).get(partition.broker_id)
         return None if address is None else Route(partition, self._routes.links.to(address))
 
-    def _choose(self, put: Put) -> Route | None:
+    def _choose(self, put: Put) -> BrokerPartition | None:
         left = [partition for partition in self._partitions if partition not in put.avoid]
-        if not left:
-            return None
-        partition = self._selector(self._topic, left, put.data, put.attribute)
-        link = self._links.get(partition.broker_id)
-        return None if link is None else Route(partition, link)
+        return self._selector(self._topic, left, put.data, put.attribute) if left else None
 
-    def _nobody(self, put: Put, route: Route | None, waited: float) -> str:
+    def _nobody(self, partition: BrokerPartition | None, route: Route | None, waited: float) -> str:
         if route is not None:
             where = f"{self._topic} {route.partition} at {route.link.address}"
             return f"{where}: not sent, no connection within {waited:.3g} s: {route.link.reason}"
-        what = f"serves partition {put.fixed}" if put.fixed is not None else "takes messages"
+        what = f"serves partition {partition}" if partition is not None else "takes messages"
         reasons = "".join(f"; {reason}" for reason in self._routes.links.troubles())
         return f"{self._topic}: not sent, nobody {what} within {waited:.3g} s{reasons}"

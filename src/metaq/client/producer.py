@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from metaq.client.directory import ANY_PARTITION
-from metaq.client.partitioner import Place, Selector, parse_partition
+from metaq.client.partitioner import KeySelector, Place, Selector, parse_partition
 from metaq.client.picker import Picker
 from metaq.client.routes import Route, Routes
 from metaq.client.sending import Batch, Put, Sent, Waiter
@@ -27,6 +27,7 @@ class ProducerOptions:
     timeout: float = 20.0  # seconds one attempt may take
     retries: int = 0
     in_flight: int = 10_000  # messages without an answer; above it sending waits
+    default_topic: str | None = None  # whose partitions are used as long as the topic has none
 
 
 class Producer:
@@ -41,7 +42,11 @@ class Producer:
         self.topic = topic
         self._routes = routes
         self._options = options
-        self._picker = Picker(topic, routes, selector)
+        self._picker = Picker(topic, routes, selector, options.default_topic)
+        self._keys: KeySelector | None = None
+        if isinstance(selector, KeySelector):
+            self._keys = selector
+            self._keyless = Picker(topic, routes, selector.keyless, options.default_topic)
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
         self._slots: deque[asyncio.Future[None]] = deque()
@@ -167,14 +172,18 @@ class Producer:
         """Send it if that takes no wait; False: it does."""
         put.timeout = timeout
         put.deadline = self._loop.time() + timeout
+        put.picker = self._picker if self._keys is None else self._picker_for(put, self._keys)
         if self._closed or self._in_flight >= self._options.in_flight:
             return False
-        route = self._picker.quick(put)
+        route = put.picker.quick(put)
         if route is None:
             return False
         self._in_flight += 1
         self._submit(put, route)
         return True
+
+    def _picker_for(self, put: Put, keys: KeySelector) -> Picker:
+        return self._picker if keys.key(put.data, put.attribute) is not None else self._keyless
 
     async def _start(self, put: Put) -> None:
         """Send it as soon as that is possible. Raises ClientError if it never was."""
@@ -182,7 +191,7 @@ class Producer:
             raise NoBroker(f"{self.topic}: the producer is closed")
         if self._in_flight >= self._options.in_flight:
             await self._slot(put.deadline)
-        route = await self._picker.wait(put, put.deadline)
+        route = await put.picker.wait(put, put.deadline)
         self._in_flight += 1
         self._submit(put, route)
 
@@ -234,7 +243,7 @@ class Producer:
             case NoBroker():
                 return True  # it was not sent
             case Refused(status=Status.FORBIDDEN):
-                if put.fixed is not None or not self._picker.is_free:
+                if put.fixed is not None or not put.picker.is_free:
                     return False
                 if partition.partition != ANY_PARTITION:
                     put.avoid |= {partition}
@@ -243,7 +252,7 @@ class Producer:
                 return True
             case LinkClosed() | RequestTimeout():
                 put.uncertain = error
-                if not self._picker.is_free:
+                if not put.picker.is_free:
                     put.fixed = partition  # what a function of the user's chose stays chosen
                 return self._has_attempt(put)
             case _:
@@ -259,7 +268,7 @@ class Producer:
     async def _repeat(self, put: Put, error: ClientError) -> None:
         while True:
             try:
-                route = self._picker.quick(put) or await self._picker.wait(put, put.deadline)
+                route = put.picker.quick(put) or await put.picker.wait(put, put.deadline)
             except MetaqError as exc:
                 exc.__context__ = error
                 put.attempts += 1

@@ -11,7 +11,7 @@ from metaq.client.consuming.consumer import Consumer
 from metaq.client.consuming.groups import Groups
 from metaq.client.consuming.making import Consumers, Machine
 from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
-from metaq.client.partitioner import Place, SelectorChoice, make_selector
+from metaq.client.partitioner import ByKey, Place, SelectorChoice, make_selector
 from metaq.client.producer import Producer, ProducerOptions
 from metaq.client.reader import Reader, ReaderOptions, Start
 from metaq.client.routes import Routes
@@ -57,7 +57,7 @@ class MessageQueue:
         self._routes_or_none: Routes | None = None
         self._maker: Consumers | None = None
         self._consumers: list[Consumer] = []
-        self._producers: dict[tuple[str, str | int, ProducerOptions], Producer] = {}
+        self._producers: dict[tuple[str, str | ByKey | int, ProducerOptions], Producer] = {}
         self._readers: list[Reader] = []
         self._is_closed = False
 
@@ -124,17 +124,21 @@ class MessageQueue:
         selector: SelectorChoice = "round_robin",
         retries: int = 0,
         in_flight: int = 10_000,
+        default_topic: str | None = None,
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
 
-        `selector`: "round_robin", "random" or a function, see Selector. `retries` is how often a message may be sent
-        again when it may have been stored already: then never less than once, but perhaps twice. `in_flight`: messages
-        without an answer, above which sending waits.
+        `selector`: "round_robin", "random", "key" (by the attribute), `ByKey(function)` or a function that chooses, see
+        Selector. `retries` is how often a message may be sent again when it may have been stored already: then never
+        less than once, but perhaps twice. `in_flight`: messages without an answer, above which sending waits. While no
+        broker has the topic, the partitions of `default_topic` are used; the message keeps its own topic.
         """
         if in_flight < 1 or retries < 0:
             raise ConfigError("in_flight is at least 1, retries at least 0")
-        options = ProducerOptions(timeout=timeout, retries=retries, in_flight=in_flight)
-        key = (topic, selector if isinstance(selector, str) else id(selector), options)
+        if default_topic is not None:
+            _topic(default_topic)
+        options = ProducerOptions(timeout=timeout, retries=retries, in_flight=in_flight, default_topic=default_topic)
+        key = (topic, selector if isinstance(selector, str | ByKey) else id(selector), options)
         producer = self._producers.get(key)
         if producer is None or producer.is_closed:
             chosen = make_selector(selector, self._random)

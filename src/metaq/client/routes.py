@@ -1,7 +1,7 @@
 """From broker ids and partitions to open links: what producers, readers and questions share."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,18 +83,22 @@ class Routes:
             case str():
                 return parse_partition(place)
 
-    async def usable(self, topic: str) -> list[Route]:
-        """Return the partitions messages can be sent to whose brokers are connected now; dials the others."""
-        routes = await self._routes(await self.directory.writable(topic))
-        return [route for route in routes if route.link.is_open]
+    async def serving(self, topics: Iterable[str], *, all: bool) -> tuple[list[BrokerPartition], dict[int, Link]]:
+        """Return the partitions of the first of these topics that has any, and the links to their brokers.
 
-    async def all(self, topic: str) -> list[Route]:
-        """Return all partitions messages can be sent to, those of brokers that are away too, by their numbers."""
-        return await self._routes(await self.directory.all_writable(topic))
-
-    async def _routes(self, partitions: Sequence[BrokerPartition]) -> list[Route]:
+        `all`: those of brokers that are away too, by their numbers; otherwise only those of brokers that are connected
+        now, and the others are dialled.
+        """
+        found: Sequence[BrokerPartition] = ()
+        for topic in topics:
+            found = await (self.directory.all_writable if all else self.directory.writable)(topic)
+            if found:
+                break
         brokers = await self.directory.brokers()
-        return [Route(p, self.links.to(brokers[p.broker_id])) for p in partitions if p.broker_id in brokers]
+        links = {p.broker_id: self.links.to(brokers[p.broker_id]) for p in found if p.broker_id in brokers}
+        if all:
+            return list(found), links
+        return [p for p in found if p.broker_id in links and links[p.broker_id].is_open], links
 
     async def _only_broker(self, timeout: float) -> int:
         loop = asyncio.get_running_loop()

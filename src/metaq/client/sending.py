@@ -26,6 +26,15 @@ class Waiter(Protocol):
     def failed(self, index: int, error: MetaqError) -> None: ...
 
 
+class Picker(Protocol):
+    """Says where to send it; see picker.Picker."""
+
+    is_free: bool  # whether another partition than the one chosen first will do
+
+    def quick(self, put: "Put", /) -> Route | None: ...
+    async def wait(self, put: "Put", deadline: float, /) -> Route: ...
+
+
 class Owner(Protocol):
     """The producer: told of each attempt's outcome, it decides whether it is final."""
 
@@ -47,6 +56,7 @@ class Put(Call):
         "flag",
         "index",
         "owner",
+        "picker",
         "route",
         "timeout",
         "uncertain",
@@ -61,6 +71,7 @@ class Put(Call):
         self.flag, self.body = encode_body(data, attribute)
         self.checksum = checksum(self.body)
         self.attempts = 0
+        self.picker: Picker
         self.avoid: frozenset[BrokerPartition] = frozenset()  # partitions that were found closed
         self.route: Route | None = None
         self.timeout = 0.0  # seconds each attempt may take

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import chain
 from typing import Protocol, TypeAlias, TypeVar
 
 from metaq.client.directory import Changes
@@ -38,6 +39,7 @@ class ZooKeeperDirectory:
         self._links = links
         self._timeout = timeout  # seconds one question may take
         self._addresses: set[BrokerAddress] = set()
+        self._known: dict[str, dict[int, list[BrokerPartition]]] = {}  # of each topic, what each broker had last
 
     async def open(self, timeout: float) -> None:
         """Connect and read who is there. Raises RegistryError if ZooKeeper does not answer in time."""
@@ -73,8 +75,17 @@ class ZooKeeperDirectory:
         return await self._ask(self._directory.writable(topic))
 
     async def all_writable(self, topic: str) -> Sequence[BrokerPartition]:
-        """Return the same: each has its number anyway."""
-        return await self._ask(self._directory.all_writable(topic))
+        """Return the same, and those that brokers which have gone had when this was asked before.
+
+        So a key stays where it is while its broker restarts. Brokers that have gone for good are forgotten when the
+        client is connected anew.
+        """
+        known = self._known.setdefault(topic, {})
+        present: dict[int, list[BrokerPartition]] = {}
+        for partition in await self.writable(topic):
+            present.setdefault(partition.broker_id, []).append(partition)
+        known.update(present)
+        return sorted(chain.from_iterable(known.values()))
 
     async def readable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return the partitions that are offered to readers, sorted."""
