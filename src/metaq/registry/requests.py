@@ -5,7 +5,7 @@ changes the registry is packed here too: that is what its log keeps.
 """
 
 from collections.abc import Callable, Sequence
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
@@ -51,6 +51,7 @@ class Op(IntEnum):
 class Mode(IntEnum):
     """What a node is created as (ZooKeeper: CreateMode)."""
 
+    UNKNOWN = -1  # whatever number is none of the others; such a node is refused
     PERSISTENT = 0
     EPHEMERAL = 1
     PERSISTENT_SEQUENTIAL = 2
@@ -60,7 +61,9 @@ class Mode(IntEnum):
     PERSISTENT_SEQUENTIAL_TTL = 6
 
 
-class Permission(IntFlag):
+class Permission(IntEnum):
+    """The bits of what may be done with a node."""
+
     READ = 1
     WRITE = 2
     CREATE = 4
@@ -68,13 +71,10 @@ class Permission(IntFlag):
     ADMIN = 16
 
 
-_PERMISSIONS: Final = tuple(map(Permission, range(32)))  # calling the class costs as much as the rest of an ACL
-
-
 class Acl(NamedTuple):
     """Who may do what with a node: `id` as `scheme` knows it, such as world:anyone or digest:user:hash."""
 
-    permissions: Permission
+    permissions: int  # bits of Permission; whatever others are set is kept
     scheme: str
     id: str
 
@@ -184,6 +184,15 @@ class UnknownOp(ProtocolError):
         self.xid = xid
 
 
+class Malformed(ProtocolError):
+    """The fields are not those of the type; it is answered with an error, the connection stays good."""
+
+    def __init__(self, xid: int, op: Op, reason: str) -> None:
+        super().__init__(f"{op.name}: {reason}")
+        self.xid = xid
+        self.op = op
+
+
 def read_connect(data: bytes) -> Connect:
     """Read the first packet. Raises ProtocolError."""
     reader = Reader(data)
@@ -193,14 +202,19 @@ def read_connect(data: bytes) -> Connect:
 
 
 def read_request(data: bytes) -> tuple[int, Op, Request]:
-    """Read any later packet: its xid, type and fields. Raises ProtocolError, UnknownOp among them."""
+    """Read any later packet: its xid, type and fields.
+
+    Raises UnknownOp, Malformed, or where not even xid and type are there ProtocolError.
+    """
     reader = Reader(data)
     xid, number = reader.read_int(), reader.read_int()
+    op = _OPS.get(number)
+    if op is None:
+        raise UnknownOp(xid, number)
     try:
-        op = Op(number)
-    except ValueError:
-        raise UnknownOp(xid, number) from None
-    return xid, op, _FIELDS[op](reader)
+        return xid, op, _FIELDS[op](reader)
+    except ProtocolError as exc:
+        raise Malformed(xid, op, str(exc)) from None
 
 
 def read_fields(op: Op, reader: Reader) -> Request:
@@ -208,18 +222,23 @@ def read_fields(op: Op, reader: Reader) -> Request:
     return _FIELDS[op](reader)
 
 
+def read_acls(reader: Reader) -> list[Acl]:
+    """Read what `pack_acls` has packed. Raises ProtocolError."""
+    return reader.read_vector(_acl)
+
+
 def pack_fields(op: Op, request: Request) -> bytes:
     """Return the fields of a request that changes something, or of a Multi of such, as `read_fields` reads them."""
     match request:
         case Create(path, data, acl, mode, ttl):
-            fields = pack_string(path) + pack_buffer(data) + _pack_acl(acl) + INT.pack(mode)
+            fields = pack_string(path) + pack_buffer(data) + pack_acls(acl) + INT.pack(mode)
             return fields + LONG.pack(ttl) if op is Op.CREATE_TTL else fields
         case SetData(path, data, version):
             return pack_string(path) + pack_buffer(data) + INT.pack(version)
         case Delete(path, version) | Check(path, version):
             return pack_string(path) + INT.pack(version)
         case SetAcl(path, acl, version):
-            return pack_string(path) + _pack_acl(acl) + INT.pack(version)
+            return pack_string(path) + pack_acls(acl) + INT.pack(version)
         case Multi(operations):
             parts = [_OPERATION.pack(op, False, -1) + pack_fields(op, each) for op, each in operations]
             return b"".join(parts) + _LAST_OPERATION
@@ -227,21 +246,18 @@ def pack_fields(op: Op, request: Request) -> bytes:
             raise TypeError(f"{type(request).__name__} changes nothing")
 
 
-def _pack_acl(acl: Sequence[Acl]) -> bytes:
+def pack_acls(acl: Sequence[Acl]) -> bytes:
+    """Return an ACL as it stands in requests."""
     parts = [INT.pack(permissions) + pack_string(scheme) + pack_string(id) for permissions, scheme, id in acl]
     return INT.pack(len(parts)) + b"".join(parts)
 
 
 def _acl(reader: Reader) -> Acl:
-    return Acl(_PERMISSIONS[reader.read_int() & 31], reader.read_string(), reader.read_string())
+    return Acl(reader.read_int(), reader.read_string(), reader.read_string())
 
 
 def _mode(reader: Reader) -> Mode:
-    number = reader.read_int()
-    try:
-        return Mode(number)
-    except ValueError:
-        raise ProtocolError(f"unknown mode {number} of a node") from None
+    return _MODES.get(reader.read_int(), Mode.UNKNOWN)
 
 
 def _create(reader: Reader) -> Create:
@@ -308,6 +324,9 @@ WRITES: Final = frozenset(
     {Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER, Op.CREATE_TTL, Op.DELETE, Op.SET_DATA, Op.CHECK}
 )  # fmt: skip
 READS: Final = frozenset({Op.GET_DATA, Op.GET_CHILDREN})
+
+_OPS: Final = {int(op): op for op in Op}  # calling the class costs as much as the rest of a header
+_MODES: Final = {int(mode): mode for mode in Mode}
 
 _FIELDS: Final[dict[Op, Callable[[Reader], Request]]] = {
     Op.CREATE: _create,

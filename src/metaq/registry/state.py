@@ -29,7 +29,7 @@ class State:
     @classmethod
     def fresh(cls) -> Self:
         """Return the state of a registry that nobody has used."""
-        return cls(Tree(), {}, 0)
+        return cls(Tree.fresh(), {}, 0)
 
     @classmethod
     def restored(cls, zxid: int, sessions: Iterable[tuple[int, Session]], nodes: Iterable[tuple[str, Znode]]) -> Self:

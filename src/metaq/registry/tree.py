@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from copy import copy
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from metaq.registry.answers import Code, EventKind, Stat, pack_stat
 from metaq.registry.jute import pack_string
 from metaq.registry.paths import is_valid, name_of, parent_of
 from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Op, Permission, Request, SetAcl, SetData
 
-ANYBODY: Final = Acl(Permission(31), "world", "anyone")
+SYSTEM: Final = ("/zookeeper", "/zookeeper/quota", "/zookeeper/config")  # nodes that a server has from the beginning
+ANYBODY: Final = Acl(31, "world", "anyone")
 CONTAINER: Final = -(1 << 63)  # the owner of a node that goes when its last child has gone
 NO_CHILDREN: Final[frozenset[str]] = frozenset()
 _SEQUENTIAL: Final = frozenset({Mode.PERSISTENT_SEQUENTIAL, Mode.EPHEMERAL_SEQUENTIAL})
+_TTL: Final = frozenset({Mode.PERSISTENT_TTL, Mode.PERSISTENT_SEQUENTIAL_TTL})
 _EPHEMERAL: Final = frozenset({Mode.EPHEMERAL, Mode.EPHEMERAL_SEQUENTIAL})
 
 
@@ -66,21 +68,32 @@ class Znode:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """When a change happens and who makes it: its zxid, ms since 1970, a session."""
+class Rights(Protocol):
+    """What somebody may do."""
+
+    def fix(self, acl: Sequence[Acl]) -> Sequence[Acl]:
+        """Return the ACL that a node gets whose maker asks for this one. Raises Refusal."""
+
+    def check(self, acl: Sequence[Acl], permission: int) -> None:
+        """Refuse what the ACL of a node does not allow; `permission`: bits, one of which is enough."""
+
+
+class Moment(NamedTuple):
+    """When a change happens and who makes it: its zxid, ms since 1970, a session. No rights: it may do anything."""
 
     zxid: int
     time: int
     session: int
+    rights: Rights | None = None
 
 
 class Tree:
-    """All nodes by path; there is always a root."""
+    """All nodes by path; there is always a root. `containers`: which of them go when their last child has gone."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Znode] = {"/": Znode(b"", (ANYBODY,), 0, 0, 0, 0, 0, 0)}
         self.events: list[tuple[EventKind, str]] = []
+        self.containers: set[str] = set()
         self._owned: dict[int, set[str]] = {}
         self._acls: dict[tuple[Acl, ...], tuple[Acl, ...]] = {}
         self._undo: list[Callable[[], object]] = []
@@ -102,6 +115,14 @@ class Tree:
                 raise ValueError(f"node {path} has no parent")
             tree._link(path, node, above)
         return tree
+
+    @classmethod
+    def fresh(cls) -> Self:
+        """Return a tree with the nodes that every server has; all in them is 0, but an ACL that was set."""
+        nodes = {path: Znode(b"", (ANYBODY,), 0, 0, 0, 0, 0, 0) for path in ("/", *SYSTEM)}
+        nodes[SYSTEM[-1]].acl = (ANYBODY._replace(permissions=Permission.READ),)
+        nodes[SYSTEM[-1]].acl_version = -1
+        return cls.restored(nodes.items())
 
     # reading
 
@@ -182,19 +203,26 @@ class Tree:
             case SetData():
                 return self._set_data(request, moment)
             case SetAcl():
-                return self._set_acl(request)
+                return self._set_acl(request, moment)
             case Check(path, version):
                 _validate(path)
-                _same(self.find(path).version, version)
+                node = self.find(path)
+                _allow(moment, node, Permission.READ)
+                _same(node.version, version)
                 return b""
             case _:
                 raise Refusal(Code.UNIMPLEMENTED)
 
     def _create(self, op: Op, request: Create, moment: Moment) -> str:
         path, mode = request.path, request.mode
-        if mode in (Mode.PERSISTENT_TTL, Mode.PERSISTENT_SEQUENTIAL_TTL):
+        if mode in _TTL:
             raise Refusal(Code.UNIMPLEMENTED)  # as 3.8 unless extended types are switched on
-        above = self._find_parent(path)
+        if mode is Mode.UNKNOWN or op is Op.CREATE_TTL:
+            raise Refusal(Code.BAD_ARGUMENTS)
+        parent = _path_above(path)
+        acl = request.acl if moment.rights is None else moment.rights.fix(request.acl)
+        above = self.find(parent)
+        _allow(moment, above, Permission.CREATE)
         if mode in _SEQUENTIAL:
             path += f"{above.created_children:010d}"  # `/a/` is good then
         _validate(path)
@@ -204,28 +232,19 @@ class Tree:
             raise Refusal(Code.NO_CHILDREN_FOR_EPHEMERALS)
         owner = moment.session if mode in _EPHEMERAL else CONTAINER if op is Op.CREATE_CONTAINER else 0
         self._remember_parent(path, above)
-        self._put_in(path, self._new(request, owner, moment), above)
+        zxid, time = moment.zxid, moment.time
+        self._put_in(path, Znode(request.data, self._shared(acl), owner, zxid, time, zxid, time, zxid), above)
         above.created_children += 1
         above.children_zxid = moment.zxid
         self._undo.append(lambda: self._take_out(path))
         self.events += [(EventKind.CREATED, path), (EventKind.CHILDREN, parent_of(path))]
         return path
 
-    def _find_parent(self, path: str) -> Znode:
-        """Return the node that a path is to lie below; whether the path is good is looked at later, as there."""
-        above, slash, _ = path.rpartition("/")
-        if not slash or "\0" in path:
-            raise Refusal(Code.BAD_ARGUMENTS)
-        return self.find(above)
-
-    def _new(self, request: Create, owner: int, moment: Moment) -> Znode:
-        zxid, time = moment.zxid, moment.time
-        return Znode(request.data, self._shared(request.acl), owner, zxid, time, zxid, time, zxid)
-
     def _delete_if(self, path: str, version: int, moment: Moment) -> None:
-        if path == "/":
+        parent = _path_above(path)
+        if path == "/" or path in SYSTEM:
             raise Refusal(Code.BAD_ARGUMENTS)
-        self._find_parent(path)
+        _allow(moment, self.find(parent), Permission.DELETE)
         node = self.find(path)
         _same(node.version, version)
         if node.children:
@@ -243,6 +262,7 @@ class Tree:
     def _set_data(self, request: SetData, moment: Moment) -> bytes:
         _validate(request.path)
         node = self.find(request.path)
+        _allow(moment, node, Permission.WRITE)
         _same(node.version, request.version)
         self._keep(request.path, node)
         before = node.data, node.version, node.changed_zxid, node.changed
@@ -256,9 +276,11 @@ class Tree:
         self.events.append((EventKind.CHANGED, request.path))
         return pack_stat(node.stat())
 
-    def _set_acl(self, request: SetAcl) -> bytes:
+    def _set_acl(self, request: SetAcl, moment: Moment) -> bytes:
         _validate(request.path)
+        acl = request.acl if moment.rights is None else moment.rights.fix(request.acl)
         node = self.find(request.path)
+        _allow(moment, node, Permission.ADMIN)
         _same(node.acl_version, request.version)
         self._keep(request.path, node)
         before = node.acl, node.acl_version
@@ -267,7 +289,7 @@ class Tree:
             node.acl, node.acl_version = before
 
         self._undo.append(restore)
-        node.acl, node.acl_version = self._shared(request.acl), node.acl_version + 1
+        node.acl, node.acl_version = self._shared(acl), node.acl_version + 1
         return pack_stat(node.stat())
 
     def _put_in(self, path: str, node: Znode, above: Znode) -> None:
@@ -279,7 +301,9 @@ class Tree:
             above.children.add(name_of(path))
         else:
             above.children = {name_of(path)}
-        if node.owner not in (0, CONTAINER):
+        if node.owner == CONTAINER:
+            self.containers.add(path)
+        elif node.owner:
             self._owned.setdefault(node.owner, set()).add(path)
 
     def _take_out(self, path: str) -> Znode:
@@ -289,6 +313,7 @@ class Tree:
             above.children = NO_CHILDREN
         elif isinstance(above.children, set):
             above.children.discard(name_of(path))
+        self.containers.discard(path)
         owned = self._owned.get(node.owner)
         if owned is not None:
             owned.discard(path)
@@ -320,6 +345,19 @@ class Tree:
         for undo in reversed(self._undo):
             undo()
         del self.events[events:]
+
+
+def _path_above(path: str) -> str:
+    """Return where a node is to lie; whether the rest of its path is good is looked at later, as there."""
+    above, slash, _ = path.rpartition("/")
+    if not slash or "\0" in path:
+        raise Refusal(Code.BAD_ARGUMENTS)
+    return above
+
+
+def _allow(moment: Moment, node: Znode, permission: int) -> None:
+    if moment.rights is not None:
+        moment.rights.check(node.acl, permission)
 
 
 def _validate(path: str) -> None:

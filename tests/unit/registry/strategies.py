@@ -3,13 +3,13 @@
 from hypothesis import strategies as st
 
 from metaq.registry.changes import Begin, Change, Internal, Nothing
-from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Multi, Op, Permission, SetAcl, SetData
+from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Multi, Op, SetAcl, SetData
 
 INTS = st.integers(-(1 << 31), (1 << 31) - 1)
 LONGS = st.integers(-(1 << 63), (1 << 63) - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 DATA = st.none() | st.binary(max_size=20)
-ACLS = st.lists(st.builds(Acl, st.sampled_from(list(map(Permission, range(32)))), TEXTS, TEXTS), max_size=3)
+ACLS = st.lists(st.builds(Acl, st.sampled_from(range(32)), TEXTS, TEXTS), max_size=3)
 CREATES = st.builds(Create, TEXTS, DATA, ACLS, st.sampled_from(Mode), st.just(0))
 SINGLE = (
     st.tuples(st.sampled_from([Op.CREATE, Op.CREATE2, Op.CREATE_CONTAINER]), CREATES)

@@ -24,6 +24,7 @@ from metaq.registry.requests import (
     Create,
     Delete,
     Look,
+    Malformed,
     Mode,
     Multi,
     Name,
@@ -39,7 +40,7 @@ from metaq.registry.requests import (
 )
 
 OPEN = [ACL(31, Id("world", "anyone"))]
-OPEN_TO_ALL = [Acl(Permission(31), "world", "anyone")]
+OPEN_TO_ALL = [Acl(31, "world", "anyone")]
 STAT = Stat(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
@@ -124,21 +125,26 @@ def test_a_type_that_is_not_served_can_be_answered() -> None:
     assert caught.value.xid == 3
 
 
+def test_a_mode_that_is_none_is_left_to_the_tree_to_refuse() -> None:
+    sent = request(Op.CREATE, pack_string("/a"), pack_buffer(b""), pack_vector([]), INT.pack(9))
+    assert read_request(sent)[2] == Create("/a", b"", [], Mode.UNKNOWN)
+
+
 BROKEN = {
     "ends 4 bytes too early": request(Op.DELETE, pack_string("/a")),
     "a length of -5": request(Op.GET_ACL, INT.pack(-5)),
     "not UTF-8": request(Op.GET_ACL, pack_buffer(b"\xff")),
     "a vector of 2000000000": request(Op.SET_WATCHES, LONG.pack(1), INT.pack(2_000_000_000)),
     "a vector of -2": request(Op.SET_WATCHES, LONG.pack(1), INT.pack(-2)),
-    "unknown mode 9": request(Op.CREATE, pack_string("/a"), pack_buffer(b""), pack_vector([]), INT.pack(9)),
     "type 14 within a multi": request(Op.MULTI, INT.pack(14), b"\0", INT.pack(-1)),
 }
 
 
 @pytest.mark.parametrize("why", BROKEN)
 def test_a_packet_that_is_broken_is_refused_with_the_reason(why: str) -> None:
-    with pytest.raises(ProtocolError, match=why):
+    with pytest.raises(Malformed, match=why) as caught:
         read_request(BROKEN[why])
+    assert caught.value.xid == 1
 
 
 @given(st.sampled_from(Op), st.binary(max_size=60))

@@ -1,5 +1,6 @@
 """Nodes in memory: what a change does, and that it is done whole or not at all."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from metaq.registry.answers import Code, EventKind
 from metaq.registry.paths import is_valid
-from metaq.registry.requests import Check, Create, Delete, Mode, Op, Request, SetAcl, SetData
+from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Op, Request, SetAcl, SetData
 from metaq.registry.tree import ANYBODY, CONTAINER, NO_CHILDREN, Moment, Refusal, Tree, Znode
 
 NOW = Moment(zxid=7, time=1000, session=5)
@@ -163,3 +164,65 @@ def test_what_was_captured_stays_as_it_was_while_changes_go_on(
     assert {path: node.stat() for path, node in again.nodes.items()} == {
         path: node.stat() for path, node in tree.nodes.items()
     }
+
+
+def test_a_fresh_tree_has_the_nodes_of_every_server_and_keeps_them() -> None:
+    tree = Tree.fresh()
+    stats = {path: tuple(node.stat()) for path, node in tree.nodes.items()}
+    assert stats == {
+        "/": (0, 0, 0, 0, 0, -1, 0, 0, 0, 1, 0),
+        "/zookeeper": (0, 0, 0, 0, 0, -2, 0, 0, 0, 2, 0),
+        "/zookeeper/quota": (0,) * 11,
+        "/zookeeper/config": (0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0),
+    }
+    assert [acl.permissions for acl in tree.nodes["/zookeeper/config"].acl] == [1]
+    for path in stats:
+        assert refused(tree, Op.DELETE, Delete(path, -1)) == Code.BAD_ARGUMENTS
+
+
+def test_containers_are_known_while_they_are_there() -> None:
+    tree = made()
+    tree.apply(Op.CREATE_CONTAINER, create("/c", Mode.CONTAINER), NOW)
+    tree.apply(Op.CREATE, create("/plain", Mode.CONTAINER), NOW)
+    assert tree.containers == {"/c"}
+    tree.apply(Op.CREATE, create("/c/x"), NOW)
+    assert Tree.restored(tree.nodes.items()).containers == {"/c"}
+    tree.apply(Op.DELETE, Delete("/c/x", -1), NOW)
+    tree.apply(Op.DELETE, Delete("/c", -1), NOW)
+    assert not tree.containers
+
+
+class Nobody:
+    """Makes every ACL its own, and may do nothing at all."""
+
+    def fix(self, acl: Sequence[Acl]) -> Sequence[Acl]:
+        return [Acl(31, "digest", "nobody:")]
+
+    def check(self, acl: Sequence[Acl], permission: int) -> None:
+        raise Refusal(Code.NO_AUTH)
+
+
+def test_what_somebody_may_do_is_looked_at_after_the_path_and_before_the_version() -> None:
+    tree = made(create("/a"), create("/a/x"))
+    nobody = NOW._replace(rights=Nobody())
+    refusals: list[tuple[Op, Request, Code]] = [
+        (Op.CREATE, Create("/a", b"", [], Mode.PERSISTENT), Code.NO_AUTH),
+        (Op.CREATE, Create("/none/x", b"", [], Mode.PERSISTENT), Code.NO_NODE),
+        (Op.CREATE, Create("a", b"", [], Mode.PERSISTENT), Code.BAD_ARGUMENTS),
+        (Op.DELETE, Delete("/a", 7), Code.NO_AUTH),
+        (Op.DELETE, Delete("/a/none", 7), Code.NO_AUTH),
+        (Op.DELETE, Delete("/none/x", 7), Code.NO_NODE),
+        (Op.SET_DATA, SetData("/a", b"", 7), Code.NO_AUTH),
+        (Op.SET_DATA, SetData("/none", b"", 7), Code.NO_NODE),
+        (Op.SET_ACL, SetAcl("/a", [], 7), Code.NO_AUTH),
+        (Op.CHECK, Check("/a", 7), Code.NO_AUTH),
+    ]
+    for op, request, code in refusals:
+        with pytest.raises(Refusal) as caught:
+            tree.apply(op, request, nobody)
+        assert caught.value.code == code, (op, request)
+
+
+def test_modes_that_are_none_are_bad_arguments() -> None:
+    assert refused(Tree(), Op.CREATE, create("/a", Mode.UNKNOWN)) == Code.BAD_ARGUMENTS
+    assert refused(Tree(), Op.CREATE_TTL, create("/a")) == Code.BAD_ARGUMENTS
