@@ -74,7 +74,7 @@ async def read_until(reader: metaq.aio.Reader, last: bytes) -> list[bytes]:
 
 
 def stored_in(broker: FakeBroker) -> list[metaq.aio.Message]:
-    return read_run("t", "0-0", 0, bytes(broker.logs[TopicPartition("t", 0)]), 1 << 20).messages
+    return list(read_run("t", "0-0", 0, bytes(broker.logs[TopicPartition("t", 0)]), 1 << 20).messages)
 
 
 def one_day(seed: int, retries: int) -> tuple[list[bytes], list[bytes], list[bytes], int]:

@@ -1,5 +1,7 @@
 """A message as a reader gets it, and how fetched bytes become messages. Pure; on the hot path of every reader."""
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 from zlib import crc32
 
@@ -40,6 +42,45 @@ class Message(NamedTuple):
         return self.offset + HEADER_SIZE + len(self.body)
 
 
+class Block:
+    """The messages of one fetched run, as columns; iterating makes them one by one.
+
+    A message that lives as long as one turn of a loop costs the garbage collector nothing, where a list of them made
+    it 1.6 times as slow to consume: a tuple of a class of its own is tracked for as long as it lives. `clear` ends
+    all iterations, in whatever thread they are.
+    """
+
+    __slots__ = ("bodies", "end", "flags", "ids", "offsets", "partition", "topic")
+
+    def __init__(self, topic: str, partition: str, end: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.end = end  # offset behind the last message
+        self.offsets: list[int] = []
+        self.ids: list[int] = []
+        self.flags: list[int] = []
+        self.bodies: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator[Message]:
+        rows = zip(
+            repeat(self.topic), repeat(self.partition), self.offsets, self.ids, self.flags, self.bodies, strict=False
+        )
+        return map(_new, repeat(Message), rows)
+
+    @property
+    def size(self) -> int:
+        """Bytes that the messages have in the log."""
+        return self.end - self.offsets[0] if self.offsets else 0
+
+    def clear(self) -> None:
+        """Let the messages go."""
+        for column in (self.offsets, self.ids, self.flags, self.bodies):
+            column.clear()
+
+
 class Run(NamedTuple):
     """What a fetched run of bytes holds: whole messages, and what ended them.
 
@@ -47,7 +88,7 @@ class Run(NamedTuple):
     lacks, 0 if none is cut; where not even its header is there, what the header lacks.
     """
 
-    messages: list[Message]
+    messages: Block
     end: int  # offset behind the last message
     missing: int
     error: CorruptMessage | None
@@ -58,10 +99,11 @@ def read_run(topic: str, partition: str, offset: int, data: bytes, largest: int)
 
     A record of more than `largest` bytes counts as corrupt: its length is more likely wrong than true.
     """
-    messages: list[Message] = []
-    append = messages.append
+    block = Block(topic, partition, offset)
+    offsets, ids, flags, bodies = block.offsets.append, block.ids.append, block.flags.append, block.bodies.append
     position, size, last = 0, len(data), len(data) - HEADER_SIZE
     problem = ""
+    missing = 0
     while position <= last:
         length, crc, id, flag = _unpack_from(data, position)
         start = position + HEADER_SIZE
@@ -70,7 +112,8 @@ def read_run(topic: str, partition: str, offset: int, data: bytes, largest: int)
             problem = f"has a length of {length}"
             break
         if end > size:
-            return Run(messages, offset + position, end - size, None)
+            missing = end - size
+            break
         body = data[start:end]
         if crc32(body) & 0x7FFFFFFF != crc:
             problem = f"of {length} bytes fails its checksum"
@@ -78,12 +121,17 @@ def read_run(topic: str, partition: str, offset: int, data: bytes, largest: int)
         if flag & HAS_ATTRIBUTE and not attribute_fits(flag, body):
             problem = f"of {length} bytes has an attribute that does not fit"
             break
-        append(_new(Message, (topic, partition, offset + position, id, flag, body)))
+        offsets(offset + position)
+        ids(id)
+        flags(flag)
+        bodies(body)
         position = end
+    block.end = end = offset + position
     if problem:
-        error = CorruptMessage(f"{topic} {partition}: the record at offset {offset + position} {problem}")
-        return Run(messages, offset + position, 0, error)
-    return Run(messages, offset + position, (HEADER_SIZE - size + position) if position < size else 0, None)
+        return Run(block, end, 0, CorruptMessage(f"{topic} {partition}: the record at offset {end} {problem}"))
+    if not missing and position < size:
+        missing = HEADER_SIZE - size + position
+    return Run(block, end, missing, None)
 
 
 def next_record(data: bytes, position: int) -> int | None:

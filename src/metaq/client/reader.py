@@ -6,7 +6,7 @@ from typing import Final, Literal, Self, TypeAlias
 
 from metaq.client import asking
 from metaq.client.asking import Fetched
-from metaq.client.message import Message, next_record, read_run
+from metaq.client.message import Block, Message, next_record, read_run
 from metaq.client.partitioner import Place, parse_partition
 from metaq.client.routes import Routes
 from metaq.errors import (
@@ -126,9 +126,9 @@ class Reader:
         delay = self._options.first_delay
         while not self._stopped.done():
             try:
-                messages = await self.look()
-                if messages:
-                    return messages
+                block = await self.look()
+                if block:
+                    return list(block)
                 good = now = loop.time()
                 left = delay if wait is None else wait - (now - began)
                 if left <= 0:
@@ -166,8 +166,8 @@ class Reader:
 
     # one fetch
 
-    async def look(self) -> list[Message]:
-        """Ask once; return whole messages, none if there is nothing now. Raises CorruptMessage, ClientError."""
+    async def look(self) -> Block | None:
+        """Ask once; return whole messages, None if there is nothing now. Raises CorruptMessage, ClientError."""
         link = await self._link()
         offset = await self._begin(link)
         fetched = await self._get(link, offset, self._size)
@@ -177,10 +177,10 @@ class Reader:
             if offset != moved_from:
                 fetched = await self._get(link, offset, self._size)
         if fetched.data is None:
-            return []
+            return None
         return await self._messages(link, offset, fetched.data)
 
-    async def _messages(self, link: Link, offset: int, data: bytes) -> list[Message]:
+    async def _messages(self, link: Link, offset: int, data: bytes) -> Block:
         """Return the messages in `data`, which begins at `offset`, fetching the rest of the first one if it is cut."""
         self._offset, tries = offset, 0
         while True:

@@ -74,7 +74,7 @@ class _Search:
                 return None
             start = next_record(data, 0)
             if start is not None:
-                return read_run(self._target.topic, "", offset + start, data[start:], _MOST).messages[0]
+                return next(iter(read_run(self._target.topic, "", offset + start, data[start:], _MOST).messages))
             if len(data) < size:
                 offset += len(data)  # a segment ends here, so a record begins
             elif size < _MOST:

@@ -59,7 +59,7 @@ def test_impossible_lengths_and_attributes_are_corrupt() -> None:
         (pack(1, 1, b"ab"), "attribute that does not fit"),
     ]:
         run = read_run("t", "1-0", 0, data, 1000)
-        assert run.messages == []
+        assert not run.messages
         assert why in str(run.error)
 
 

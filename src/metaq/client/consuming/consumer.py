@@ -15,11 +15,11 @@ from metaq.client.consuming.handlers import Handler, one_by_one
 from metaq.client.consuming.member import Member
 from metaq.client.consuming.options import ConsumerOptions
 from metaq.client.consuming.rejecting import Rejects
-from metaq.client.consuming.run import Run, chosen
+from metaq.client.consuming.run import Run
 from metaq.client.consuming.share import Share
 from metaq.client.consuming.starting import Starting
 from metaq.client.consuming.stream import Stream
-from metaq.client.message import Message
+from metaq.client.message import Block, Message
 from metaq.client.offsets import OffsetStore
 from metaq.client.partitioner import Place
 from metaq.client.routes import Routes
@@ -55,6 +55,7 @@ class Consumer:
         self._committer = Committer(group, parts.store)
         self._duplicates = Duplicates(options.skip_duplicates) if options.skip_duplicates else None
         self._share = Share(group, Starting(parts.routes, group, options), self._committer, options)
+        self._chooses = options.filter is not None or self._duplicates is not None
         self._runs: list[Run] = []  # what one who iterates has in hand
         self._joining: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
@@ -161,19 +162,26 @@ class Consumer:
         return None
 
     def _hand_out(self, stream: Stream) -> Run:
-        source = stream.take()
-        messages = list(source) if self._options.filter is None else chosen(source, self._options.filter)
-        if self._duplicates is not None:
-            messages = [message for message in messages if message.id not in self._duplicates]
-        run = Run(stream, source, messages, acks=self._options.ack == "auto")
+        block = stream.take()
+        messages = self._chosen(block) if self._chooses else block
+        run = Run(stream, block, messages, acks=self._options.ack == "auto")
         stream.held.add(run)
         return run
+
+    def _chosen(self, block: Block) -> list[Message]:
+        """Return the messages that are no duplicates and that a filter lets pass.
+
+        One at which the filter raises does not pass (reference: client.md §7.7).
+        """
+        known, accepts = self._duplicates, self._options.filter
+        messages = [message for message in block if known is None or message.id not in known]
+        return messages if accepts is None else [message for message in messages if _passes(accepts, message)]
 
     def done(self, run: Run) -> None:
         """Acknowledge what was handed out of a run, and let the next one of its partition come."""
         finished = run.finish()
         if self._duplicates is not None:
-            self._duplicates.add(message.id for message in finished)
+            self._duplicates.add(finished)
         run.stream.drop(run)
         run.stream.free()
 
@@ -276,7 +284,7 @@ class Consumer:
         stream = self._share.of(message)
         if stream is None or stream.progress is None:
             return False
-        stream.progress.reach(message)
+        stream.progress.reach(message.id, message.next_offset)
         return True
 
     async def reject(self, message: Message, error: BaseException | None = None) -> None:
@@ -317,3 +325,10 @@ class Consumer:
     async def lag(self) -> Mapping[ClusterPartition, int]:
         """Return, for each partition that is ours, how many bytes are stored behind what is dealt with."""
         return await self._share.lag()
+
+
+def _passes(accepts: Callable[[Message], bool], message: Message) -> bool:
+    try:
+        return accepts(message)
+    except Exception:  # noqa: BLE001 - what a filter fails at is not accepted, as in the original
+        return False

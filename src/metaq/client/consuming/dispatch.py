@@ -141,11 +141,10 @@ class Dispatcher:
     def _adopt(self, run: Run) -> None:
         """Put the messages of a run into lanes."""
         stream = run.stream
-        if self._acks:
-            run.begin()
-        for message in run.messages:
+        messages = run.begin()
+        for message in messages:
             self._lane(stream, message).messages.append(message)
-        self._load[stream] += len(run.messages)
+        self._load[stream] += len(messages)
         stream.drop(run)
         if self._load[stream] < _MOST:
             stream.free()

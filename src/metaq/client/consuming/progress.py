@@ -20,12 +20,12 @@ class Progress:
         """Return how many messages have begun and are not before the position."""
         return len(self._pending)
 
-    def reach(self, message: Message) -> None:
-        """Take this message and all before it for dealt with; nothing happens if they are already."""
-        if message.next_offset <= self.position.offset:
+    def reach(self, id: int, end: int) -> None:
+        """Take the message `id`, which ends at an offset, and all before it for dealt with, unless they are already."""
+        if end <= self.position.offset:
             return
-        self.position = Position(message.id, message.next_offset)
-        while self._pending and self._pending[0].offset < message.next_offset:
+        self.position = Position(id, end)
+        while self._pending and self._pending[0].offset < end:
             self._done.discard(self._pending.popleft().offset)
 
     def begin(self, messages: Sequence[Message]) -> None:

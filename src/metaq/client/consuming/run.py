@@ -1,12 +1,12 @@
 """Messages of one partition that were handed out together."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from operator import attrgetter
 
 from metaq.client.consuming.stream import Stream
-from metaq.client.message import Message
+from metaq.client.message import Block, Message
 
 _offset = attrgetter("offset")
 
@@ -19,65 +19,57 @@ class Run:
     used. Without `acks`, positions are the business of another.
     """
 
-    __slots__ = ("_progress", "_source", "at", "messages", "rest", "stream")
+    __slots__ = ("_block", "_is_stopped", "_progress", "at", "messages", "rest", "stream")
 
-    def __init__(self, stream: Stream, source: list[Message], messages: list[Message], *, acks: bool) -> None:
+    def __init__(self, stream: Stream, block: Block, messages: Block | list[Message], *, acks: bool) -> None:
         self.stream = stream
-        self._source = source  # with those that are passed over
+        self._block = block  # with those that are passed over
         self._progress = stream.progress if acks else None
+        self._is_stopped = False
         self.messages = messages
         self.rest: Iterator[Message] = iter(messages)
         self.at: Message | None = None
 
     def settle(self) -> None:
         """Move the position to the message that is being handled."""
-        if self.at is not None and self._progress is not None:
-            index = bisect_left(self._source, self.at.offset, key=_offset)
+        if self.at is not None and self._progress is not None and not self._is_stopped:
+            index = bisect_left(self._block.offsets, self.at.offset)
             if index:
-                self._progress.reach(self._source[index - 1])
+                self._progress.reach(self._block.ids[index - 1], self._block.offsets[index])
 
-    def finish(self) -> list[Message]:
+    def finish(self) -> list[int]:
         """Move the position behind the last message, or, where it was stopped, behind the one that was handled.
 
-        Return the messages that are dealt with.
+        Return the ids of the messages that are dealt with.
         """
-        done = self._source
-        if not self.messages and self.at is not None:  # stopped, or all were passed over
-            done = done[: bisect_left(done, self.at.next_offset, key=_offset)]
-        if self._progress is None or not done:
+        if self._is_stopped:
+            if self.at is not None and self._progress is not None:
+                self._progress.reach(self.at.id, self.at.next_offset)
             return []
-        self._progress.reach(done[-1])
-        return done
+        if self._progress is not None:
+            self._progress.reach(self._block.ids[-1], self._block.end)
+        return self._block.ids
 
-    def begin(self) -> None:
+    def begin(self) -> list[Message]:
         """Have the messages dealt with one by one, in any order; those that are passed over are already."""
-        progress = self.stream.progress
-        if progress is not None:
-            progress.begin(self._source)
-            wanted = set(map(_offset, self.messages))
-            for message in self._source:
-                if message.offset not in wanted:
-                    progress.finish(message)
+        messages = list(self.messages)
+        if self._progress is not None:
+            self._progress.begin(list(self._block))
+            if len(messages) < len(self._block):
+                wanted = set(map(_offset, messages))
+                for message in self._block:
+                    if message.offset not in wanted:
+                        self._progress.finish(message)
+        return messages
 
     def rewind(self) -> None:
         """Hand out again what is being handled, and what follows."""
-        if self.at is not None and self.messages:
-            self.rest = iter(self.messages)
-            first = bisect_left(self.messages, self.at.offset, key=_offset)
-            next(islice(self.rest, first, first), None)
+        if self.at is not None:
+            offsets = list(map(_offset, self.messages))
+            self.rest = islice(iter(self.messages), bisect_left(offsets, self.at.offset), None)
 
     def stop(self) -> None:
         """Hand out no more of it."""
+        self._is_stopped = True
         self.messages.clear()
-
-
-def chosen(source: list[Message], accepts: Callable[[Message], bool]) -> list[Message]:
-    """Return those that a filter lets pass; one that raises lets nothing pass (reference: client.md §7.7)."""
-
-    def passes(message: Message) -> bool:
-        try:
-            return accepts(message)
-        except Exception:  # noqa: BLE001 - as the original: what a filter fails at is not accepted
-            return False
-
-    return [message for message in source if passes(message)]
+        self._block.clear()

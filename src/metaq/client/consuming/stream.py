@@ -11,7 +11,7 @@ from metaq.client.consuming.options import ConsumerOptions
 from metaq.client.consuming.pool import Pool
 from metaq.client.consuming.progress import Progress
 from metaq.client.consuming.starting import Starting
-from metaq.client.message import Message
+from metaq.client.message import Block
 from metaq.client.reader import ReaderOptions
 from metaq.cluster.znodes import NO_MESSAGE, Position
 from metaq.errors import CorruptMessage, MetaqError, NoBroker, NoStoredOffset, OffsetLost, Refused
@@ -47,7 +47,7 @@ class Stream:
         self._starting = starting
         self._pool = pool
         self._options = options
-        self._runs: deque[list[Message]] = deque()
+        self._runs: deque[Block] = deque()
         self._is_busy = False
         self._is_paused = False
         self._wanted = asyncio.Event()  # whether more should be fetched
@@ -71,13 +71,13 @@ class Stream:
         """Whether there is a run to hand out, now."""
         return bool(self._runs) and not (self._is_busy or self._is_paused or self._is_stopped)
 
-    def take(self) -> list[Message]:
+    def take(self) -> Block:
         """Hand out a run; no other is until `free`."""
         self._is_busy = True
-        messages = self._runs.popleft()
-        self._pool.account(-_size(messages))
+        block = self._runs.popleft()
+        self._pool.account(-block.size)
         self._want()
-        return messages
+        return block
 
     def free(self) -> None:
         """Let the next run be handed out."""
@@ -154,7 +154,7 @@ class Stream:
         while True:
             await self._wanted.wait()
             try:
-                messages = await self._look()
+                block = await self._look()
             except (NoStoredOffset, OffsetLost) as exc:
                 self._pool.fail(exc)
                 return
@@ -166,14 +166,14 @@ class Stream:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _LONGEST_TROUBLE)
                 continue
-            if messages:
+            if block:
                 delay = _FIRST_DELAY
-                self._keep(messages)
+                self._keep(block)
             else:
                 await asyncio.sleep(min(delay, self._options.longest_delay))
                 delay = min(2 * delay, self._options.longest_delay)
 
-    async def _look(self) -> list[Message]:
+    async def _look(self) -> Block | None:
         if self.progress is None:
             self.progress = Progress(await self._starting.begin(self.key, self._stored))
         if self._reader is None:
@@ -181,9 +181,9 @@ class Stream:
         async with self._pool.turn(self.key.partition.broker_id):
             return await self._reader.look()
 
-    def _keep(self, messages: list[Message]) -> None:
-        self._pool.account(_size(messages))
-        self._runs.append(messages)
+    def _keep(self, block: Block) -> None:
+        self._pool.account(block.size)
+        self._runs.append(block)
         self._want()
         if self.can_be_taken and len(self._runs) == 1:
             self._pool.offer(self)
@@ -192,7 +192,9 @@ class Stream:
         """Look once more at a record that seems corrupt; if it stays so, skip it, or leave it to the user."""
         assert self._reader is not None
         try:
-            self._keep(await self._reader.look() or [])
+            block = await self._reader.look()
+            if block:
+                self._keep(block)
         except CorruptMessage:
             if self.corrupt_raises:
                 self.is_corrupt = True
@@ -220,7 +222,7 @@ class Stream:
         for each in list(self.held):
             each.settle()
             each.stop()
-        self._pool.account(-sum(map(_size, self._runs)))
+        self._pool.account(-sum(block.size for block in self._runs))
         self._runs.clear()
         self._want()
 
@@ -240,7 +242,3 @@ def reader_options(group: str, options: ConsumerOptions) -> ReaderOptions:
     return ReaderOptions(
         timeout=options.timeout, max_size=options.max_size, longest_delay=options.longest_delay, group=group
     )
-
-
-def _size(messages: list[Message]) -> int:
-    return messages[-1].next_offset - messages[0].offset if messages else 0
