@@ -58,8 +58,18 @@ _CHANGE: Final = struct.Struct(">Iqqqi")
 _BEGIN: Final = struct.Struct(">i")
 
 ROUND_HEADER_SIZE: Final = _ROUND.size
+SEAL_SIZE: Final = _SEAL.size
 
 _pack_change: Final = _CHANGE.pack
+
+
+class Mark(NamedTuple):
+    """A place between two rounds: number of the file, position in it, sequence and payload CRC of the round before."""
+
+    number: int
+    position: int
+    sequence: int
+    chain: int
 
 
 class FileHeader(NamedTuple):
