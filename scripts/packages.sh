@@ -30,6 +30,10 @@ want_zookeeper() {
     [ -x /usr/share/zookeeper/bin/zkServer.sh ] || want zookeeper "tests with a real ZooKeeper are left out"
 }
 
+want_mariadb() {
+    command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || want mariadb-server "tests with a real MariaDB are left out"
+}
+
 want_compiler() {
     command -v gcc >/dev/null || want gcc "the load generators cannot be compiled"
     [ -e /usr/include/zlib.h ] || want zlib1g-dev "the load generators cannot be compiled"

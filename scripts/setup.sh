@@ -21,6 +21,9 @@ esac
 case $target in
     test | bench) want_java; want_zookeeper ;;
 esac
+if [ "$target" = test ]; then
+    want_mariadb
+fi
 if [ "$target" = bench ]; then
     want_compiler
 fi

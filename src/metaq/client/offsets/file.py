@@ -95,7 +95,7 @@ class FileOffsets:
     def _merge(self, group: str, positions: Mapping[ClusterPartition, Position]) -> bool:
         """Put positions into the file; False: another has the lock."""
         folder = os.path.dirname(self.path)
-        self._files.make_dir(folder)
+        self._make_folder(folder)
         try:
             lock = self._files.lock_file(f"{self.path}.lock")
         except BlockingIOError:
@@ -107,6 +107,13 @@ class FileOffsets:
         finally:
             self._files.close(lock)
         return True
+
+    def _make_folder(self, folder: str) -> None:
+        if not self._files.exists(folder):
+            above = os.path.dirname(folder)
+            self._make_folder(above)
+            self._files.make_dir(folder)
+            self._files.sync_dir(above)
 
     def _replace(self, folder: str, data: bytes) -> None:
         new = f"{self.path}.tmp"
