@@ -10,6 +10,7 @@ vector  int count, so many items; count −1: null, read here as none
 
 from collections.abc import Callable, Sequence
 from struct import Struct
+from struct import error as StructError
 from typing import Final, TypeVar
 
 from metaq.errors import ProtocolError
@@ -35,24 +36,43 @@ class Reader:
         return len(self._data) - self._position
 
     def read_int(self) -> int:
-        (value,) = INT.unpack_from(self._data, self._advance(4))
-        return int(value)
+        position = self._position
+        self._position = position + 4
+        try:
+            value: int = INT.unpack_from(self._data, position)[0]
+        except StructError:
+            raise self._ends_too_early() from None
+        return value
 
     def read_long(self) -> int:
-        (value,) = LONG.unpack_from(self._data, self._advance(8))
-        return int(value)
+        position = self._position
+        self._position = position + 8
+        try:
+            value: int = LONG.unpack_from(self._data, position)[0]
+        except StructError:
+            raise self._ends_too_early() from None
+        return value
 
     def read_bool(self) -> bool:
-        return self._data[self._advance(1)] != 0
+        position = self._position
+        self._position = position + 1
+        if position >= len(self._data):
+            raise self._ends_too_early()
+        return self._data[position] != 0
 
     def read_buffer(self) -> bytes | None:
         size = self.read_int()
-        if size == -1:
-            return None
-        if size < 0:
-            raise ProtocolError(f"a length of {size} bytes")
-        start = self._advance(size)
-        return self._data[start : start + size]
+        start = self._position
+        data = self._data[start : start + size]
+        if len(data) != size:
+            if size == -1:
+                return None
+            if size < 0:
+                raise ProtocolError(f"a length of {size} bytes")
+            self._position += size
+            raise self._ends_too_early()
+        self._position = start + size
+        return data
 
     def read_string(self) -> str:
         """Return a string; null becomes the empty one, which no path and no name may be."""
@@ -68,12 +88,15 @@ class Reader:
             raise ProtocolError(f"a vector of {count} items in {self.left} bytes")
         return [item(self) for _ in range(count)]
 
-    def _advance(self, size: int) -> int:
-        position = self._position
-        if size > len(self._data) - position:
-            raise ProtocolError(f"a packet that ends {size - self.left} bytes too early")
-        self._position = position + size
-        return position
+    def skip(self, expected: bytes) -> bool:
+        """Return whether these bytes are next; then they are read."""
+        found = self._data.startswith(expected, self._position)
+        if found:
+            self._position += len(expected)
+        return found
+
+    def _ends_too_early(self) -> ProtocolError:
+        return ProtocolError(f"a packet that ends {-self.left} bytes too early")
 
 
 def pack_buffer(data: bytes | None) -> bytes:

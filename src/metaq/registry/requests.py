@@ -79,15 +79,22 @@ class Acl(NamedTuple):
     id: str
 
 
+ANYBODY: Final = Acl(31, "world", "anyone")  # may do anything: the ACL of nearly all nodes
+_OPEN: Final = INT.pack(1) + INT.pack(31) + pack_string("world") + pack_string("anyone")
+
+
 class Connect(NamedTuple):
-    """The first packet of a connection; it has neither xid nor type. `timeout` in ms; session 0 begins a new one."""
+    """The first packet of a connection; it has neither xid nor type. `timeout` in ms; session 0 begins a new one.
+
+    `read_only`: such a server would do; None: from a client that knows no such servers.
+    """
 
     protocol: int
     last_zxid: int
     timeout: int
     session: int
     password: bytes
-    read_only: bool
+    read_only: bool | None
 
 
 class Create(NamedTuple):
@@ -198,7 +205,7 @@ def read_connect(data: bytes) -> Connect:
     reader = Reader(data)
     protocol, last_zxid, timeout, session = reader.read_int(), reader.read_long(), reader.read_int(), reader.read_long()
     password = reader.read_buffer() or b""
-    return Connect(protocol, last_zxid, timeout, session, password, reader.read_bool() if reader.left else False)
+    return Connect(protocol, last_zxid, timeout, session, password, reader.read_bool() if reader.left else None)
 
 
 def read_request(data: bytes) -> tuple[int, Op, Request]:
@@ -260,8 +267,14 @@ def _mode(reader: Reader) -> Mode:
     return _MODES.get(reader.read_int(), Mode.UNKNOWN)
 
 
+def _acls(reader: Reader) -> list[Acl]:
+    if reader.skip(_OPEN):
+        return [ANYBODY]
+    return reader.read_vector(_acl)
+
+
 def _create(reader: Reader) -> Create:
-    return Create(reader.read_string(), reader.read_buffer(), reader.read_vector(_acl), _mode(reader))
+    return Create(reader.read_string(), reader.read_buffer(), _acls(reader), _mode(reader))
 
 
 def _create_ttl(reader: Reader) -> Create:
@@ -337,7 +350,7 @@ _FIELDS: Final[dict[Op, Callable[[Reader], Request]]] = {
     Op.SET_DATA: lambda reader: SetData(reader.read_string(), reader.read_buffer(), reader.read_int()),
     Op.CHECK: lambda reader: Check(reader.read_string(), reader.read_int()),
     Op.GET_ACL: _name,
-    Op.SET_ACL: lambda reader: SetAcl(reader.read_string(), reader.read_vector(_acl), reader.read_int()),
+    Op.SET_ACL: lambda reader: SetAcl(reader.read_string(), _acls(reader), reader.read_int()),
     Op.EXISTS: _look,
     Op.GET_DATA: _look,
     Op.GET_CHILDREN: _look,

@@ -13,10 +13,9 @@ from typing import Final, NamedTuple, Protocol, Self
 from metaq.registry.answers import Code, EventKind, Stat, pack_stat
 from metaq.registry.jute import pack_string
 from metaq.registry.paths import is_valid, name_of, parent_of
-from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Op, Permission, Request, SetAcl, SetData
+from metaq.registry.requests import ANYBODY, Acl, Check, Create, Delete, Mode, Op, Permission, Request, SetAcl, SetData
 
 SYSTEM: Final = ("/zookeeper", "/zookeeper/quota", "/zookeeper/config")  # nodes that a server has from the beginning
-ANYBODY: Final = Acl(31, "world", "anyone")
 CONTAINER: Final = -(1 << 63)  # the owner of a node that goes when its last child has gone
 NO_CHILDREN: Final[frozenset[str]] = frozenset()
 _SEQUENTIAL: Final = frozenset({Mode.PERSISTENT_SEQUENTIAL, Mode.EPHEMERAL_SEQUENTIAL})
@@ -136,6 +135,11 @@ class Tree:
     def owned(self, session: int) -> list[str]:
         """Return the ephemeral nodes of a session, sorted."""
         return sorted(self._owned.get(session, ()))
+
+    @property
+    def ephemerals(self) -> int:
+        """How many ephemeral nodes there are."""
+        return sum(map(len, self._owned.values()))
 
     def count_below(self, path: str) -> int:
         """Return how many nodes there are below a node, at any depth. Raises Refusal."""

@@ -116,7 +116,7 @@ def test_what_kazoo_never_asks_is_read_too() -> None:
 def test_the_first_packet_may_lack_the_flag_of_later_clients(read_only: bool) -> None:
     sent = bytes(kazoo.Connect(0, 7, 10_000, 42, b"secret", read_only).serialize())
     assert read_connect(sent) == Connect(0, 7, 10_000, 42, b"secret", read_only)
-    assert read_connect(sent[:-1]) == Connect(0, 7, 10_000, 42, b"secret", False)
+    assert read_connect(sent[:-1]) == Connect(0, 7, 10_000, 42, b"secret", None)
 
 
 def test_a_type_that_is_not_served_can_be_answered() -> None:

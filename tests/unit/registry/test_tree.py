@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from metaq.registry.answers import Code, EventKind
 from metaq.registry.paths import is_valid
-from metaq.registry.requests import Acl, Check, Create, Delete, Mode, Op, Request, SetAcl, SetData
-from metaq.registry.tree import ANYBODY, CONTAINER, NO_CHILDREN, Moment, Refusal, Tree, Znode
+from metaq.registry.requests import ANYBODY, Acl, Check, Create, Delete, Mode, Op, Request, SetAcl, SetData
+from metaq.registry.tree import CONTAINER, NO_CHILDREN, Moment, Refusal, Tree, Znode
 
 NOW = Moment(zxid=7, time=1000, session=5)
 
