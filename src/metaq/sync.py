@@ -13,10 +13,15 @@ from metaq.client.connect import Outside
 from metaq.client.consuming.options import ConsumerKeywords
 from metaq.client.consuming.plain import Consumer
 from metaq.client.message import Message
-from metaq.client.partitioner import ByKey, Place, Selector, SelectorChoice
+from metaq.client.partitioner import ByKey, KeyFunction, Layout, Place, Selector, SelectorChoice, by_attribute
 from metaq.client.plain import Producer, Sent
+from metaq.client.producing.items import Spooled
+from metaq.client.producing.one_way import DEFAULT_WINDOW
+from metaq.client.producing.options import OneWayKeywords, OrderedKeywords
+from metaq.client.producing.plain import OneWayProducer, OrderedProducer
 from metaq.client.queue import Broker
 from metaq.client.reader import Start
+from metaq.client.spool import SpoolLimits
 from metaq.errors import (
     ConfigError,
     CorruptMessage,
@@ -26,6 +31,9 @@ from metaq.errors import (
     Refused,
     RegistryError,
     RequestTimeout,
+    SpoolError,
+    SpoolFull,
+    SpoolLocked,
 )
 from metaq.model import BrokerPartition, Receipt
 from metaq.net.link import DEFAULT_LINK, LinkOptions
@@ -42,6 +50,8 @@ __all__ = [
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "OneWayProducer",
+    "OrderedProducer",
     "Producer",
     "Reader",
     "Receipt",
@@ -50,6 +60,11 @@ __all__ = [
     "RequestTimeout",
     "Selector",
     "Sent",
+    "SpoolError",
+    "SpoolFull",
+    "SpoolLimits",
+    "SpoolLocked",
+    "Spooled",
     "connect",
 ]
 
@@ -80,11 +95,15 @@ class MessageQueue:
         self._core = core
         self._thread = thread
         self._producers: dict[client.Producer, Producer] = {}
+        self._ordered: dict[client.OrderedProducer, OrderedProducer] = {}
+        self._one_way: dict[client.OneWayProducer, OneWayProducer] = {}
 
     def close(self) -> None:
         """Stop readers, producers and connections; what waits for an answer fails. May be called again."""
         if not self._thread.is_closed:
             try:
+                for one_way in list(self._one_way.values()):
+                    one_way.close()
                 self._thread.call(self._core.close())
             finally:
                 self._thread.close()
@@ -93,6 +112,9 @@ class MessageQueue:
         """Wait until all producers have an answer to all they sent; raise the first error nobody has asked for."""
         for producer in list(self._producers.values()):
             producer.flush()
+        for one_way in list(self._one_way.values()):
+            one_way.flush()
+        self._thread.call(self._core.flush())
 
     def __enter__(self) -> Self:
         return self
@@ -130,6 +152,32 @@ class MessageQueue:
             )
         )
         return self._producers.setdefault(core, Producer(core, self._thread, in_flight))
+
+    def ordered_producer(
+        self,
+        topic: str,
+        *,
+        layout: Layout,
+        spool: str,
+        key: KeyFunction = by_attribute,
+        **options: Unpack[OrderedKeywords],
+    ) -> OrderedProducer:
+        """Return a producer that keeps the order of each partition whatever happens, the same for the same arguments.
+
+        `key` is called in the background thread. See metaq.aio.MessageQueue.ordered_producer.
+        """
+        core = self._thread.call(self._core.ordered_producer(topic, layout=layout, spool=spool, key=key, **options))
+        return self._ordered.setdefault(core, OrderedProducer(core, self._thread))
+
+    def one_way_producer(
+        self, topic: str, *, spool: str, window: int = DEFAULT_WINDOW, **options: Unpack[OneWayKeywords]
+    ) -> OneWayProducer:
+        """Return a producer that takes messages without answering, the same for the same arguments.
+
+        See metaq.aio.MessageQueue.one_way_producer.
+        """
+        core = self._thread.call(self._core.one_way_producer(topic, spool=spool, window=window, **options))
+        return self._one_way.setdefault(core, OneWayProducer(core, self._thread))
 
     def consumer(self, topics: str | Iterable[str], *, group: str, **options: Unpack[ConsumerKeywords]) -> Consumer:
         """Return a new member of a group, for one topic or several; see ConsumerOptions for the keywords.

@@ -6,9 +6,13 @@ from metaq.client.consuming.consumer import Consumer
 from metaq.client.message import Message
 from metaq.client.partitioner import ByKey, Selector
 from metaq.client.producer import Producer
+from metaq.client.producing.items import Spooled
+from metaq.client.producing.one_way import OneWayProducer
+from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.queue import MessageQueue
 from metaq.client.reader import Reader
 from metaq.client.sending import Sent
+from metaq.client.spool import SpoolLimits
 from metaq.errors import (
     ConfigError,
     CorruptMessage,
@@ -18,6 +22,9 @@ from metaq.errors import (
     Refused,
     RegistryError,
     RequestTimeout,
+    SpoolError,
+    SpoolFull,
+    SpoolLocked,
 )
 from metaq.model import BrokerPartition, Receipt
 
@@ -33,6 +40,8 @@ __all__ = [
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "OneWayProducer",
+    "OrderedProducer",
     "Producer",
     "Reader",
     "Receipt",
@@ -41,5 +50,10 @@ __all__ = [
     "RequestTimeout",
     "Selector",
     "Sent",
+    "SpoolError",
+    "SpoolFull",
+    "SpoolLimits",
+    "SpoolLocked",
+    "Spooled",
     "connect",
 ]

@@ -10,7 +10,7 @@ from metaq.client.directory import ANY_PARTITION
 from metaq.client.partitioner import KeySelector, Place, Selector, parse_partition
 from metaq.client.picker import Picker
 from metaq.client.routes import Route, Routes
-from metaq.client.sending import Batch, Put, Sent, Waiter
+from metaq.client.sending import Batch, Put, Sent, Waiter, checked
 from metaq.errors import ClientError, LinkClosed, MetaqError, NoBroker, Refused, RequestTimeout, Status
 from metaq.model import BrokerPartition, Receipt, TopicPartition
 from metaq.protocol.encoder import put_head
@@ -112,7 +112,7 @@ class Producer:
         async with self._order:
             fixed = None if partition is None else await self._routes.resolve(partition, timeout)
             for data in bodies:
-                put = Put(self, *_checked(data, attribute), fixed)
+                put = Put(self, *checked(data, attribute), fixed)
                 put.waiter, put.index = batch, batch.add()
                 try:
                     if not self._start_now(put, timeout):
@@ -152,7 +152,7 @@ class Producer:
         """Send a message whose outcome `waiter` is told; as send_nowait, for who needs no future of this loop."""
         timeout = self._options.timeout if timeout is None else timeout
         fixed = None if partition is None else await self._routes.resolve(partition, timeout)
-        put = Put(self, *_checked(data, attribute), fixed)
+        put = Put(self, *checked(data, attribute), fixed)
         put.waiter = waiter
         if not self._start_now(put, timeout):
             await self._start(put)
@@ -164,7 +164,7 @@ class Producer:
         if isinstance(partition, int):
             return False  # of which broker, the directory knows
         fixed = parse_partition(partition) if isinstance(partition, str) else partition
-        put = Put(self, *_checked(data, attribute), fixed)
+        put = Put(self, *checked(data, attribute), fixed)
         put.waiter = waiter
         return self._start_now(put, self._options.timeout if timeout is None else timeout)
 
@@ -300,14 +300,6 @@ class Producer:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-
-
-def _checked(data: bytes, attribute: str | None) -> tuple[bytes, str | None]:
-    if not isinstance(data, bytes):
-        raise TypeError(f"a message is bytes, not {type(data).__name__}; encode text first")
-    if attribute is not None and not isinstance(attribute, str):
-        raise TypeError(f"an attribute is text, not {type(attribute).__name__}; decode bytes first")
-    return data, attribute
 
 
 def _with_place(topic: str, put: Put, error: ClientError) -> ClientError:

@@ -11,10 +11,23 @@ from metaq.client.consuming.consumer import Consumer
 from metaq.client.consuming.groups import Groups
 from metaq.client.consuming.making import Consumers, Machine
 from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
-from metaq.client.partitioner import ByKey, Place, SelectorChoice, make_selector
+from metaq.client.partitioner import (
+    ByKey,
+    KeyFunction,
+    Layout,
+    Place,
+    SelectorChoice,
+    by_attribute,
+    make_selector,
+)
 from metaq.client.producer import Producer, ProducerOptions
+from metaq.client.producing.making import SpoolingProducers
+from metaq.client.producing.one_way import DEFAULT_WINDOW, OneWayProducer
+from metaq.client.producing.options import OneWayKeywords, OneWayOptions, OrderedKeywords, OrderedOptions
+from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.reader import Reader, ReaderOptions, Start
 from metaq.client.routes import Routes
+from metaq.client.spool import Spools
 from metaq.config.topics import unfit
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress, TopicPartition
@@ -56,6 +69,7 @@ class MessageQueue:
         self._options = options
         self._routes_or_none: Routes | None = None
         self._maker: Consumers | None = None
+        self._spooling: SpoolingProducers | None = None
         self._consumers: list[Consumer] = []
         self._producers: dict[tuple[str, str | ByKey | int, ProducerOptions], Producer] = {}
         self._readers: list[Reader] = []
@@ -70,6 +84,8 @@ class MessageQueue:
         cluster = self._assemble()
         routes = self._routes_or_none = cluster.routes
         self._maker = Consumers(*cluster, producer=self.producer)
+        spools = Spools(cluster.machine.files, cluster.machine.threads)
+        self._spooling = SpoolingProducers(routes, spools, self._random)
         try:
             await routes.directory.open(self._options.connect_timeout)
         except BaseException:
@@ -81,6 +97,8 @@ class MessageQueue:
         """Wait until all producers have an answer to all they sent; raise the first error nobody has asked for."""
         for producer in list(self._producers.values()):
             await producer.flush()
+        if self._spooling is not None:
+            await self._spooling.flush()
 
     async def close(self) -> None:
         """Stop readers, producers and connections; what waits for an answer fails. May be called again."""
@@ -94,11 +112,15 @@ class MessageQueue:
             await reader.close()
         for producer in self._producers.values():
             await producer.close()
-        routes.changes.close()
         try:
-            await routes.links.close()
+            if self._spooling is not None:
+                await self._spooling.close()
         finally:
-            await routes.directory.close()
+            routes.changes.close()
+            try:
+                await routes.links.close()
+            finally:
+                await routes.directory.close()
 
     def __await__(self) -> Generator[object, None, Self]:
         return self.open().__await__()
@@ -144,6 +166,34 @@ class MessageQueue:
             chosen = make_selector(selector, self._random)
             producer = self._producers[key] = Producer(_topic(topic), self._routes, chosen, options)
         return producer
+
+    async def ordered_producer(
+        self,
+        topic: str,
+        *,
+        layout: Layout,
+        spool: str,
+        key: KeyFunction = by_attribute,
+        **options: Unpack[OrderedKeywords],
+    ) -> OrderedProducer:
+        """Return a producer that keeps the order of each partition whatever happens, the same for the same arguments.
+
+        `layout` is the fixed set of partitions, `<brokerId>:<number>` pairs as "0:4;1:4", or that by topic; `spool` the
+        folder on this machine where messages wait, for this process alone; `key` a function of data and attribute, see
+        ByKey. For the keywords see OrderedOptions. Raises ConfigError, SpoolLocked, SpoolError.
+        """
+        return await self._with_spool.ordered(_topic(topic), layout, spool, key, OrderedOptions(**options))
+
+    async def one_way_producer(
+        self, topic: str, *, spool: str, window: int = DEFAULT_WINDOW, **options: Unpack[OneWayKeywords]
+    ) -> OneWayProducer:
+        """Return a producer that takes messages without answering, the same for the same arguments.
+
+        `spool` is the folder on this machine where messages wait that could not be sent; several processes may name the
+        same. `window` is what may be under way: a message takes a unit per 4 KiB, at least one. For the keywords see
+        OneWayOptions. Raises ConfigError, SpoolError.
+        """
+        return await self._with_spool.one_way(_topic(topic), spool, window, OneWayOptions(**options))
 
     def consumer(self, topics: str | Iterable[str], *, group: str, **options: Unpack[ConsumerKeywords]) -> Consumer:
         """Return a new member of a group, for one topic or several; see ConsumerOptions for the keywords.
@@ -221,6 +271,12 @@ class MessageQueue:
         return await asking.version(await self._ask(broker), self._options.timeout)
 
     # inside
+
+    @property
+    def _with_spool(self) -> SpoolingProducers:
+        if self._spooling is None or self._is_closed:
+            raise ConfigError("the client is closed" if self._is_closed else "the client is not open yet")
+        return self._spooling
 
     @property
     def _routes(self) -> Routes:

@@ -19,6 +19,21 @@ def _name(broker_id: int, partition: bytes) -> str:
     return str(BrokerPartition(broker_id, int(partition)))
 
 
+def checked(data: bytes, attribute: str | None) -> tuple[bytes, str | None]:
+    """Return the message if it is one. Raises TypeError."""
+    if not isinstance(data, bytes):
+        raise TypeError(f"a message is bytes, not {type(data).__name__}; encode text first")
+    if attribute is not None and not isinstance(attribute, str):
+        raise TypeError(f"an attribute is text, not {type(attribute).__name__}; decode bytes first")
+    return data, attribute
+
+
+def parse_receipt(broker_id: int, body: bytes) -> Receipt:
+    """Return what the answer to a put says. Raises ValueError."""
+    id, partition, offset = body.split(b" ")
+    return Receipt(int(id), _name(broker_id, partition), int(offset))
+
+
 class Waiter(Protocol):
     """Who learns of the final outcome."""
 
@@ -88,8 +103,7 @@ class Put(Call):
             self.owner.on_failed(self, Refused(int(reply.status), reply.body.decode("utf-8", "replace")))
         else:
             try:
-                id, partition, offset = reply.body.split(b" ")
-                receipt = Receipt(int(id), _name(route.partition.broker_id, partition), int(offset))
+                receipt = parse_receipt(route.partition.broker_id, reply.body)
             except ValueError:
                 self.owner.on_failed(self, LinkClosed(f"{route.link.address}: answered put with {reply.body[:60]!r}"))
             else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from metaq.errors import SpoolError, SpoolFull
 from metaq.ports import Files, Worker
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -77,11 +80,6 @@ class Spool:
         return self._size
 
     @property
-    def unwritten(self) -> int:
-        """How many items are not on disk yet."""
-        return self._count - self._unread - len(self._ready)
-
-    @property
     def is_closed(self) -> bool:
         """Whether it takes nothing any more."""
         return self._closing is not None
@@ -143,7 +141,9 @@ class Spool:
 
         Raises CorruptSpool, SpoolError.
         """
-        if not self._ready and self._unread and not self.is_closed:
+        if self._closing is not None:
+            raise SpoolError(f"{self.key or 'the spool'}: closed")
+        if not self._ready and self._unread:
             if self._reading is None:
                 self._reading = self._loop.create_future()
                 self._worker.submit(self._disk.read, self._have_read)
@@ -165,22 +165,37 @@ class Spool:
         Whoever is cancelled meanwhile has dropped them nevertheless. Raises SpoolError if it cannot be noted: they are
         dropped, but come again when the spool is opened next.
         """
+        self.drop_nowait(number)
+        wanted = self._mark
+        while self._disk.mark < wanted and not self.is_closed:
+            self._note()
+            assert self._marking is not None
+            await asyncio.shield(self._marking)
+
+    def drop_nowait(self, number: int = 1) -> None:
+        """Drop them and have it noted soon. What cannot be noted is logged, and noted with the next."""
         if number > len(self._ready):
             raise ValueError(f"{number} items to drop, {len(self._ready)} were looked at")
         for _ in range(number):
             self._size -= len(self._ready.popleft())
         self._count -= number
         self._mark += number
-        wanted = self._mark
-        while self._disk.mark < wanted and not self.is_closed:
-            if self._marking is None:
-                self._marking = self._loop.create_future()
-                self._worker.submit(partial(self._disk.move_mark, self._mark), self._have_marked)
-            await asyncio.shield(self._marking)
+        self._note()
+
+    def _note(self) -> None:
+        """Begin to move the mark, unless that is under way: then it moves on afterwards."""
+        if self._marking is None and self._closing is None:
+            self._marking = self._loop.create_future()
+            self._worker.submit(partial(self._disk.move_mark, self._mark), self._have_marked)
 
     def _have_marked(self, _: object, error: BaseException | None) -> None:
         marking, self._marking = self._marking, None
         assert marking is not None
+        if error is None:
+            if self._disk.mark < self._mark:
+                self._note()
+        else:
+            log.warning("%s: items that were dropped come again: %s", self.key or "the spool", error)
         _settle(marking, None if error is None else translated(error, self.key))
         self._end_if_due()
 

@@ -89,7 +89,8 @@ class SharedFolder:
     opens the folder: `inherited` has those spools, to be emptied by whoever knows what is in them.
     """
 
-    def __init__(self, own: SpoolFolder, others: list[SpoolFolder], inherited: list[Spool]) -> None:
+    def __init__(self, path: str, own: SpoolFolder, others: list[SpoolFolder], inherited: list[Spool]) -> None:
+        self.path = path
         self._own = own
         self._others = others
         self._inherited = inherited
@@ -116,7 +117,7 @@ class SharedFolder:
             for folder in folders:
                 await folder.close()
             raise
-        return cls(folders[0], folders[1:], inherited)
+        return cls(path, folders[0], folders[1:], inherited)
 
     @property
     def inherited(self) -> list[Spool]:

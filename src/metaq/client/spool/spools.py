@@ -6,7 +6,6 @@ from typing import Final
 
 from metaq.client.spool.folder import SharedFolder, SpoolFolder
 from metaq.errors import ConfigError
-from metaq.files import OsThreads
 from metaq.ports import Files, Threads, Worker
 
 _ORDERED: Final = "ordered"
@@ -15,8 +14,7 @@ _ORDERED: Final = "ordered"
 class Spools:
     """Opens folders when they are first asked for, and the one thread they all work in. `close` closes all."""
 
-    def __init__(self, files: Files, threads: Threads | None = None) -> None:
-        """`threads`: None for real ones, which report to the loop that runs when the first folder is opened."""
+    def __init__(self, files: Files, threads: Threads) -> None:
         self._files = files
         self._threads = threads
         self._worker: Worker | None = None
@@ -64,6 +62,5 @@ class Spools:
 
     def _thread(self) -> Worker:
         if self._worker is None:
-            threads = OsThreads(asyncio.get_running_loop()) if self._threads is None else self._threads
-            self._worker = threads.worker("metaq spools")
+            self._worker = self._threads.worker("metaq spools")
         return self._worker

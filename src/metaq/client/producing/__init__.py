@@ -1,0 +1,1 @@
+"""Producers that keep what they cannot send on the disk of their machine."""
