@@ -223,17 +223,22 @@ async def test_an_ephemeral_node_is_not_created_in_another_session_than_meant(en
     assert await ours.children("/busy") == sorted(made)
 
 
-async def test_a_bound_delete_is_not_carried_over_into_the_next_session(ensemble: Ensemble) -> None:
+async def test_what_is_meant_for_one_session_is_not_done_in_the_next(ensemble: Ensemble) -> None:
     ours = await ensemble.connect()
     paths = [f"/busy/{n}" for n in range(50)]
     await ours.create("/busy")
     await ours.apply([Create(path) for path in paths])
+    session = ours.session
     ensemble.expire(ours)
-    tasks = [asyncio.create_task(ours.apply([Delete(path, bound=True)])) for path in paths]
+    tasks = [asyncio.create_task(ours.apply([Delete(path)], session=session)) for path in paths]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     left = [f"{n}" for n, each in enumerate(results) if isinstance(each, SessionLost)]
     assert {type(each) for each in results} <= {list, SessionLost}
     assert await ours.children("/busy") == sorted(left)
+    for operation in (Set("/busy", b"x"), Create("/new"), Check("/busy"), Create("/eph", ephemeral=True)):
+        with pytest.raises(SessionLost):
+            await ours.apply([operation], session=session)
+    assert await ours.apply([Set("/busy", b"x")], session=ours.session) == [None]
 
 
 async def test_closing_takes_the_ephemeral_nodes_away_and_answers_whoever_still_asks(ensemble: Ensemble) -> None:

@@ -24,7 +24,6 @@ from metaq.cluster.operations import (
     SessionLost,
     Set,
     State,
-    is_bound,
 )
 from metaq.cluster.paths import parent
 from metaq.cluster.ports import Changed
@@ -258,9 +257,9 @@ class MemoryRegistry:
             with suppress(NodeExists):
                 await self.create(path)
 
-    async def apply(self, operations: Sequence[Operation]) -> list[RegistryError | None]:
-        bound = any(map(is_bound, operations))
-        return await self._perform(lambda: [self._attempt(each) for each in operations], bound=bound)
+    async def apply(self, operations: Sequence[Operation], *, session: int = 0) -> list[RegistryError | None]:
+        bound = session != 0 or any(isinstance(each, Create) and each.ephemeral for each in operations)
+        return await self._perform(lambda: [self._attempt(each) for each in operations], bound=bound, session=session)
 
     def _attempt(self, operation: Operation) -> RegistryError | None:
         try:
@@ -270,11 +269,11 @@ class MemoryRegistry:
         return None
 
     async def _do(self, operation: Operation) -> None:
-        await self._perform(lambda: self._tree.apply(operation, self._alive), bound=is_bound(operation))
+        bound = isinstance(operation, Create) and operation.ephemeral
+        await self._perform(lambda: self._tree.apply(operation, self._alive), bound=bound)
 
-    async def _perform(self, work: Callable[[], T], *, bound: bool = False) -> T:
+    async def _perform(self, work: Callable[[], T], *, bound: bool = False, session: int = 0) -> T:
         """Do something at the tree and come back; if the connection is lost on either way, do it again."""
-        session = 0
         while True:
             await self._connected.wait()
             if self._closed:

@@ -48,13 +48,9 @@ class Set(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Delete a node. Fails with NoNode or NotEmpty.
-
-    `bound`: only in the session it was asked for in, else SessionLost; for a node that another may have made since.
-    """
+    """Delete a node. Fails with NoNode or NotEmpty."""
 
     path: str
-    bound: bool = False
 
 
 class Check(NamedTuple):
@@ -104,10 +100,3 @@ class BrokerConflict(RegistryError):
 class NameTaken(RegistryError):
     def __init__(self, consumer: str, theirs: int, ours: int) -> None:
         super().__init__(f"consumer {consumer} is registered already, in session {theirs:#x}; ours is {ours:#x}")
-
-
-def is_bound(operation: Operation) -> bool:
-    """Return whether an operation makes sense only in the session it was asked for in."""
-    return (isinstance(operation, Create) and operation.ephemeral) or (
-        isinstance(operation, Delete) and operation.bound
-    )

@@ -5,6 +5,7 @@
 <root>/consumers/<g>/ids/<c>
 <root>/consumers/<g>/owners/<t>/<b>-<n>
 <root>/consumers/<g>/offsets/<t>/<b>-<n>
+<root>/pymetaq/leftovers/<g>                held by who removes owner nodes that no session ends
 <root>/pymetaq/…                            ours alone; no Java client looks there
 """
 
@@ -79,6 +80,9 @@ class Paths:
 
     def consumer(self, group: str, consumer: str) -> str:
         return f"{self.consumers}/{group}/ids/{consumer}"
+
+    def leftovers(self, group: str) -> str:
+        return f"{self.ours}/leftovers/{group}"
 
     def owners(self, group: str, topic: str) -> str:
         return f"{self.consumers}/{group}/owners/{topic}"

@@ -13,8 +13,7 @@ class Registry(Protocol):
     """A tree of nodes shared with others, and our session in it. Everything happens on the running loop.
 
     - Operations are repeated over lost connections until they are done, so what was done may be done twice: a create
-      may find its own node. Creating ephemeral nodes, and bound deletes, raise SessionLost when the session they began
-      in is over.
+      may find its own node. Creating ephemeral nodes raises SessionLost when the session it began in is over.
     - `changed` of a read is called at least once when the answer may not hold any longer: the node changed, or the
       connection was lost, so that nobody would tell. One call per read is promised, so read again to hear more. Equal
       callables on one path count once.
@@ -53,8 +52,11 @@ class Registry(Protocol):
     async def ensure(self, path: str) -> None:
         """Create a persistent node and its parents with null data, those that are missing."""
 
-    async def apply(self, operations: Sequence[Operation]) -> list[RegistryError | None]:
+    async def apply(self, operations: Sequence[Operation], *, session: int = 0) -> list[RegistryError | None]:
         """Carry out many operations, each for itself; return what became of each.
+
+        `session`: only in this one, else SessionLost. Repeated in a later one a delete could meet what another made
+        there since.
 
         Those on one path happen in the order given, those on different paths in any order: what needs a parent that
         another creates comes in another call. Made for tens of thousands.

@@ -35,7 +35,6 @@ from metaq.cluster.operations import (
     SessionLost,
     State,
     Unreachable,
-    is_bound,
 )
 from metaq.cluster.paths import parent
 from metaq.cluster.ports import Changed
@@ -245,33 +244,35 @@ class ZooKeeperClient:
             with suppress(NodeExists):
                 await self.create(path)
 
-    async def apply(self, operations: Sequence[Operation]) -> list[RegistryError | None]:
-        return await carry_out(operations, self._together, self._single)
+    async def apply(self, operations: Sequence[Operation], *, session: int = 0) -> list[RegistryError | None]:
+        together, single = partial(self._together, session=session), partial(self._single, session=session)
+        return await carry_out(operations, together, single)
 
-    async def _single(self, operation: Operation) -> None:
-        path = operation.path
+    async def _single(self, operation: Operation, session: int) -> None:
+        path, bound = operation.path, session != 0
         if isinstance(operation, Create):
             data, ephemeral = operation.data, operation.ephemeral
             start = partial(self._kazoo.create_async, path, data, ephemeral=ephemeral)
-            await self._perform(path, start, bound=ephemeral)
+            await self._perform(path, start, bound=ephemeral or bound, session=session)
         elif isinstance(operation, Delete):
-            await self._perform(path, partial(self._kazoo.delete_async, path), bound=operation.bound)
+            await self._perform(path, partial(self._kazoo.delete_async, path), bound=bound, session=session)
         elif isinstance(operation, Check):
             if not await self.exists(path):
                 raise NoNode(path)
         else:
-            await self._perform(path, partial(self._kazoo.set_async, path, operation.data))
+            start = partial(self._kazoo.set_async, path, operation.data)
+            await self._perform(path, start, bound=bound, session=session)
 
-    async def _together(self, operations: Sequence[Operation]) -> bool:
+    async def _together(self, operations: Sequence[Operation], session: int) -> bool:
         """Carry out all as one transaction, or none: False."""
-        bound = any(map(is_bound, operations))
+        bound = session != 0 or any(isinstance(each, Create) and each.ephemeral for each in operations)
 
         def start() -> Any:
             transaction = self._kazoo.transaction()
             transaction.operations.extend(map(self._wire, operations))  # its own methods refuse null data
             return transaction.commit_async()
 
-        results = await self._perform(operations[0].path, start, bound=bound)
+        results = await self._perform(operations[0].path, start, bound=bound, session=session)
         return not any(isinstance(result, Exception) for result in results)
 
     def _wire(self, operation: Operation) -> Any:
@@ -297,10 +298,9 @@ class ZooKeeperClient:
     def _trigger(self, changed: Changed | None) -> Trigger | None:
         return None if changed is None else Trigger(self._post, changed)
 
-    async def _perform(self, path: str, start: Callable[[], Any], *, bound: bool = False) -> Any:
-        """Ask until answered. `bound`: only in the session in which it began, else SessionLost."""
+    async def _perform(self, path: str, start: Callable[[], Any], *, bound: bool = False, session: int = 0) -> Any:
+        """Ask until answered. `bound`: only in `session` (0: the one in which it began), else SessionLost."""
         pause = _RETRY_PAUSE
-        session = 0
         try:
             async with asyncio.timeout(self._patience):
                 while True:

@@ -47,14 +47,15 @@ def test_an_answer_that_is_lost_on_its_way_is_asked_for_again() -> None:
     run(main())
 
 
-def test_a_bound_delete_that_is_asked_again_in_a_new_session_leaves_the_node_to_whoever_made_it_since() -> None:
+def test_a_delete_for_one_session_leaves_what_another_made_in_the_next_alone() -> None:
     async def main() -> None:
         tree = MemoryTree()
         registry = MemoryRegistry(tree, delay=lambda: 1.0)
         await registry.connect()
         await registry.create("/a", ephemeral=True)
         for bound in (True, False):
-            deleting = asyncio.create_task(registry.apply([Delete("/a", bound=bound)]))
+            session = registry.session if bound else 0
+            deleting = asyncio.create_task(registry.apply([Delete("/a")], session=session))
             await asyncio.sleep(0.5)
             registry.suspend()
             registry.expire()
