@@ -1,5 +1,6 @@
 """Offsets in a database: the table of 1.4.6.2, transactions of the user's own, servers that go and come back."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -207,13 +208,20 @@ async def test_a_password_is_not_in_errors() -> None:
     await store.close()
 
 
-async def test_closing_ends_threads_and_connections(tmp_path: Path) -> None:
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+async def test_a_database_in_memory_lives_as_long_as_its_store(url: str) -> None:
+    store = SqlOffsets(url)
+    await store.save("g", many(3))
+    assert await store.stored("g") == many(3)
+    await store.close()
+
+
+async def test_no_thread_is_left_when_a_call_is_done(tmp_path: Path) -> None:
     before = active_count()
     store = SqlOffsets(f"sqlite:///{tmp_path}/o.db")
-    await store.save("g", many(1))
-    assert active_count() == before + 1
-    await store.close()
+    await asyncio.gather(*(store.save("g", many(n)) for n in range(1, 10)))
     assert active_count() == before
+    await store.close()
 
 
 @pytest.mark.parametrize(

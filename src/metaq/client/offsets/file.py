@@ -69,7 +69,7 @@ class FileOffsets:
         return (await self._do(self._read)).get(group, {})
 
     async def close(self) -> None:
-        """End the thread."""
+        """Wait for what is being written."""
         await self._thread.close()
 
     async def _do(self, work: Callable[[], T]) -> T:

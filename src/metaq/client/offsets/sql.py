@@ -24,8 +24,8 @@ _ATTEMPTS: Final = 3  # to insert rows that others insert at the same time
 class SqlOffsets:
     """An OffsetStore in a database SQLAlchemy knows. The table is created where it is missing.
 
-    `engine`: an URL of SQLAlchemy, or an engine of yours, which stays open. Engines that block work in a thread of
-    the store's own, asynchronous ones on the event loop. `timeout`: seconds a call may take.
+    `engine`: an URL of SQLAlchemy, or an engine of yours, which stays open. Engines that block do so in a thread of
+    their own, asynchronous ones work on the event loop. `timeout`: seconds a call may take.
 
     `save_in` stores positions in a transaction of yours, together with what you made of the messages. Say
     `consumer_saves=False` then: only `save_in` stores anything, and the consumer cannot put back an older position.
@@ -88,7 +88,7 @@ class SqlOffsets:
         return await self._do(lambda connection: self._sql.read(connection, self.table, group))
 
     async def close(self) -> None:
-        """End the thread, and the connections of an engine that was made from an URL."""
+        """Wait for calls under way; end the connections of an engine that was made from an URL."""
         await self._engine.close(dispose=self._is_ours)
 
     async def _do(self, work: "Callable[[Connection], T]") -> T:
@@ -134,7 +134,7 @@ class _Blocking:
         return await self._thread.run(partial(self._transact, work))
 
     async def close(self, *, dispose: bool) -> None:
-        """End the thread, and with `dispose` the connections."""
+        """Wait for calls under way; end the connections, with `dispose`."""
         await self._thread.close()
         if dispose:
             self._engine.dispose()
@@ -163,7 +163,7 @@ class _Async:
 
 def _make_engine(url: "str | URL") -> "Engine | AsyncEngine":
     """Return an engine that looks whether a connection still works before it uses it. Raises ConfigError."""
-    from sqlalchemy import create_engine, exc, make_url  # noqa: PLC0415 - an extra
+    from sqlalchemy import StaticPool, create_engine, exc, make_url  # noqa: PLC0415 - an extra
 
     shown = "the URL of the offsets"
     try:
@@ -173,6 +173,8 @@ def _make_engine(url: "str | URL") -> "Engine | AsyncEngine":
             from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - needs more packages
 
             return create_async_engine(parsed, pool_pre_ping=True)
+        if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+            return create_engine(parsed, poolclass=StaticPool, connect_args={"check_same_thread": False})
         return create_engine(parsed, pool_pre_ping=True)
     except ImportError as error:
         raise ConfigError(f"{shown}: install the driver of this database ({error})") from error
