@@ -14,12 +14,15 @@ from metaq._version import __version__
 
 if TYPE_CHECKING:
     from metaq import aio, sync
+    from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOffsets, positions_after
+    from metaq.cluster.znodes import Position
     from metaq.errors import (
         ConfigError,
         CorruptMessage,
         LinkClosed,
         MetaqError,
         NoBroker,
+        OffsetStoreError,
         Refused,
         RegistryError,
         RequestTimeout,
@@ -27,23 +30,29 @@ if TYPE_CHECKING:
         SpoolFull,
         SpoolLocked,
     )
-    from metaq.model import BrokerPartition, Receipt
+    from metaq.model import BrokerPartition, ClusterPartition, Receipt
     from metaq.sync import Browser, ByKey, Consumer, Message, MessageQueue, Producer, Reader, connect
 
 __all__ = [
     "BrokerPartition",
     "Browser",
     "ByKey",
+    "ClusterPartition",
     "ConfigError",
     "Consumer",
     "CorruptMessage",
+    "FileOffsets",
     "LinkClosed",
+    "MemoryOffsets",
     "Message",
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "OffsetStore",
+    "OffsetStoreError",
     "OneWayProducer",
     "OrderedProducer",
+    "Position",
     "Producer",
     "Reader",
     "Receipt",
@@ -55,9 +64,11 @@ __all__ = [
     "SpoolLimits",
     "SpoolLocked",
     "Spooled",
+    "SqlOffsets",
     "__version__",
     "aio",
     "connect",
+    "positions_after",
     "sync",
 ]
 

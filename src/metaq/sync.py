@@ -5,6 +5,7 @@ thread. Ctrl-C ends the call that waits; the client can be used on. What is not 
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Self, Unpack
 
 from metaq import client
@@ -13,6 +14,7 @@ from metaq.client.connect import Outside
 from metaq.client.consuming.options import ConsumerKeywords
 from metaq.client.consuming.plain import Consumer
 from metaq.client.message import Message
+from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOffsets, positions_after
 from metaq.client.partitioner import ByKey, KeyFunction, Layout, Place, Selector, SelectorChoice, by_attribute
 from metaq.client.plain import Producer, Sent
 from metaq.client.producing.items import Spooled
@@ -22,12 +24,14 @@ from metaq.client.producing.plain import OneWayProducer, OrderedProducer
 from metaq.client.queue import Broker
 from metaq.client.reader import Start
 from metaq.client.spool import SpoolLimits
+from metaq.cluster.znodes import Position
 from metaq.errors import (
     ConfigError,
     CorruptMessage,
     LinkClosed,
     MetaqError,
     NoBroker,
+    OffsetStoreError,
     Refused,
     RegistryError,
     RequestTimeout,
@@ -35,23 +39,29 @@ from metaq.errors import (
     SpoolFull,
     SpoolLocked,
 )
-from metaq.model import BrokerPartition, Receipt
+from metaq.model import BrokerPartition, ClusterPartition, Receipt
 from metaq.net.link import DEFAULT_LINK, LinkOptions
 
 __all__ = [
     "BrokerPartition",
     "Browser",
     "ByKey",
+    "ClusterPartition",
     "ConfigError",
     "Consumer",
     "CorruptMessage",
+    "FileOffsets",
     "LinkClosed",
+    "MemoryOffsets",
     "Message",
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "OffsetStore",
+    "OffsetStoreError",
     "OneWayProducer",
     "OrderedProducer",
+    "Position",
     "Producer",
     "Reader",
     "Receipt",
@@ -65,7 +75,9 @@ __all__ = [
     "SpoolLimits",
     "SpoolLocked",
     "Spooled",
+    "SqlOffsets",
     "connect",
+    "positions_after",
 ]
 
 
@@ -217,6 +229,10 @@ class MessageQueue:
     def offsets(self, topic: str, partition: Place) -> tuple[int, int]:
         """Return where a partition begins and where the next message will be; (0, 0) if it does not exist yet."""
         return self._thread.call(self._core.offsets(topic, partition))
+
+    def offset_at(self, topic: str, partition: Place, since: datetime) -> int:
+        """Return the offset of the first message stored at `since` or later, or the end."""
+        return self._thread.call(self._core.offset_at(topic, partition, since))
 
     def brokers(self) -> Mapping[int, str]:
         """Return the address of each master, by its id. Without ZooKeeper: of those that have ever answered."""

@@ -4,6 +4,7 @@ from metaq.client.browser import Browser
 from metaq.client.connect import connect
 from metaq.client.consuming.consumer import Consumer
 from metaq.client.message import Message
+from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOffsets, positions_after
 from metaq.client.partitioner import ByKey, Selector
 from metaq.client.producer import Producer
 from metaq.client.producing.items import Spooled
@@ -13,12 +14,14 @@ from metaq.client.queue import MessageQueue
 from metaq.client.reader import Reader
 from metaq.client.sending import Sent
 from metaq.client.spool import SpoolLimits
+from metaq.cluster.znodes import Position
 from metaq.errors import (
     ConfigError,
     CorruptMessage,
     LinkClosed,
     MetaqError,
     NoBroker,
+    OffsetStoreError,
     Refused,
     RegistryError,
     RequestTimeout,
@@ -26,22 +29,28 @@ from metaq.errors import (
     SpoolFull,
     SpoolLocked,
 )
-from metaq.model import BrokerPartition, Receipt
+from metaq.model import BrokerPartition, ClusterPartition, Receipt
 
 __all__ = [
     "BrokerPartition",
     "Browser",
     "ByKey",
+    "ClusterPartition",
     "ConfigError",
     "Consumer",
     "CorruptMessage",
+    "FileOffsets",
     "LinkClosed",
+    "MemoryOffsets",
     "Message",
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "OffsetStore",
+    "OffsetStoreError",
     "OneWayProducer",
     "OrderedProducer",
+    "Position",
     "Producer",
     "Reader",
     "Receipt",
@@ -55,5 +64,7 @@ __all__ = [
     "SpoolLimits",
     "SpoolLocked",
     "Spooled",
+    "SqlOffsets",
     "connect",
+    "positions_after",
 ]
