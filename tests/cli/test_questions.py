@@ -99,6 +99,28 @@ def test_lines_become_messages_and_messages_lines(
     assert messages[0]["next_offset"] == messages[1]["offset"]
 
 
+def test_a_group_goes_on_where_it_was_and_a_time_says_where_to_begin(
+    shared: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # without ZooKeeper offsets are kept in a file there
+    add_topic(shared, "grouped")
+    (tmp_path / "lines").write_text("".join(f"{n}\n" for n in range(10)))
+    assert run(["produce", "grouped", "--file", str(tmp_path / "lines"), "--partition", "0"]) == 0
+    capsys.readouterr()
+    consume_some = ["consume", "grouped", "--group", "g", "--count"]
+    assert run([*consume_some, "4"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == ["0", "1", "2", "3"]
+    assert "4 messages read from grouped as g in" in err
+    assert run([*consume_some, "6", "--json"]) == 0
+    assert [json.loads(line)["data"] for line in capsys.readouterr().out.splitlines()] == list("456789")
+    assert run(["consume", "grouped", "--group", "g", "--idle", "0.05"]) == 0
+    assert capsys.readouterr().out == ""
+    assert run(["consume", "grouped", "--from", "2020-01-01", "--count", "1"]) == 0
+    assert run(["consume", "grouped", "--from", "2100-01-01", "--idle", "0.05"]) == 0
+    assert capsys.readouterr().out == "0\n"
+
+
 def add_topic(home: Home, topic: str) -> None:
     home.ini.write_text(home.ini.read_text() + f"[topic={topic}]\n")
     assert run(["server", "reload"]) == 0

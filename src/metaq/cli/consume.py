@@ -1,4 +1,4 @@
-"""`metaq consume`: the messages of a topic, from a chosen place on, without a group."""
+"""`metaq consume`: the messages of a topic, from a chosen place on, or as a member of a group."""
 
 import asyncio
 import base64
@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from datetime import datetime
+from typing import Final, TypedDict, Unpack
 
 import click
 
@@ -14,30 +15,48 @@ from metaq.aio import Message, MessageQueue, connect
 from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
 from metaq.cli.output import Meter, emit, note
 from metaq.cli.produce import place
+from metaq.client.consuming.options import Where
 from metaq.errors import ClientError, MetaqError
 from metaq.net.loop import run
 
 _AHEAD: Final = 4  # fetched runs that wait to be printed
+_BATCH: Final = 1000  # messages of a group printed before they are acknowledged
+_GATHER: Final = 0.05  # seconds to wait for more of them
 _LOOK: Final = 1.0  # seconds between two looks for partitions that are new
 
-Start = Literal["earliest", "latest"] | int
 
-
-class StartType(click.ParamType[Start]):
-    """earliest, latest or an offset."""
+class StartType(click.ParamType[Where]):
+    """earliest, latest, stored, an offset or a time."""
 
     name = "start"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Start:
-        """Return what a reader takes."""
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Where:
+        """Return what a consumer takes."""
         match str(value):
             case "earliest":
                 return "earliest"
             case "latest":
                 return "latest"
+            case "stored":
+                return "stored"
             case text if text.isdecimal():
                 return int(text)
-        raise click.BadParameter(f"{value!r} is not earliest, latest or an offset", ctx, param)
+            case text:
+                try:
+                    return datetime.fromisoformat(text)
+                except ValueError:
+                    problem = f"{value!r} is not earliest, latest, stored, an offset or a time like 2026-01-31T12:00"
+                    raise click.BadParameter(problem, ctx, param) from None
+
+
+class Options(TypedDict):
+    """What the options of the command say."""
+
+    group: str | None
+    partition: str | None
+    start: Where
+    count: int | None
+    idle: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +64,9 @@ class Job:
     """What to print and when to end; None: never. `idle` in seconds."""
 
     topic: str
+    group: str | None
     partition: int | str | None
-    start: Start
+    start: Where
     count: int | None
     idle: float | None
     as_json: bool
@@ -54,6 +74,7 @@ class Job:
 
 @click.command()
 @click.argument("topic")
+@click.option("--group", metavar="G", help="Share the partitions with other members of this group, and store offsets.")
 @click.option(
     "--partition", metavar="P", help="<brokerId>-<number>, or a number where there is one broker.  [default: all]"
 )
@@ -63,24 +84,50 @@ class Job:
     type=StartType(),
     default="earliest",
     show_default=True,
-    metavar="earliest|latest|OFFSET",
-    help="Where to begin; an offset needs --partition.",
+    metavar="earliest|latest|stored|OFFSET|TIME",
+    help="Where to begin; with --group: where it has no offset stored. A time is written as 2026-01-31T12:00.",
 )
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many messages.")
 @click.option("--idle", type=click.FloatRange(min=0), metavar="SECONDS", help="End when nothing came for so long.")
 @url_option
 @json_option
-def consume(
-    topic: str, partition: str | None, start: Start, count: int | None, idle: float | None, as_json: bool
-) -> None:
+def consume(topic: str, as_json: bool, **options: Unpack[Options]) -> None:
     """Print the messages of TOPIC, one a line, and go on with those to come until --count, --idle or Ctrl-C.
 
     With --json each is an object; data that is not UTF-8 stands in "data_base64".
     """
-    if isinstance(start, int) and partition is None:
+    where = place(options["partition"])
+    job = Job(topic, options["group"], where, options["start"], options["count"], options["idle"], as_json)
+    if job.group is not None:
+        if job.partition is not None:
+            raise click.UsageError("--group and --partition exclude each other: the group says which partitions")
+        run(print_share(chosen_url(), job))
+        return
+    if job.start == "stored":
+        raise click.UsageError("--from stored needs --group: offsets are those of a group")
+    if isinstance(job.start, int) and job.partition is None:
         raise click.UsageError("--from OFFSET needs --partition: offsets are those of one partition")
-    job = Job(topic, place(partition), start, count, idle, as_json)
     run(print_messages(chosen_url(), job))
+
+
+async def print_share(url: str, job: Job) -> None:
+    """Print the messages of our share. What is printed is acknowledged, and stored at the end. Raises MetaqError."""
+    assert job.group is not None
+    began = time.monotonic()
+    async with connect(url, connect_timeout=CONNECT_TIMEOUT) as mq:
+        with Meter(f"from {job.topic}", None, shown=not sys.stdout.isatty()) as meter:
+            async with mq.consumer(job.topic, group=job.group, start=job.start) as consumer:
+                while job.count is None or meter.messages < job.count:
+                    most = _BATCH if job.count is None else min(job.count - meter.messages, _BATCH)
+                    try:
+                        async with asyncio.timeout(job.idle):
+                            messages = await consumer.batch(most, _GATHER)
+                    except TimeoutError:
+                        break
+                    write(messages, job, meter)
+                    for message in messages:
+                        consumer.ack(message)
+    note(f"{meter.messages:,} messages read from {job.topic} as {job.group} in {time.monotonic() - began:.1f} s")
 
 
 async def print_messages(url: str, job: Job) -> None:
@@ -172,13 +219,16 @@ class Gathering:
 
         self.tasks.add(asyncio.ensure_future(guarded()))
 
-    async def _one(self, partition: int | str, start: Start) -> None:
+    async def _one(self, partition: int | str, start: Where) -> None:
         """Fetch from one partition for ever."""
+        if isinstance(start, datetime):
+            start = await self.mq.offset_at(self.job.topic, partition, start)
+        assert start != "stored"
         reader = self.mq.reader(self.job.topic, partition, start)
         while messages := await reader.fetch():
             await self.fetched.put(messages)
 
-    async def _look(self, start: Start) -> None:
+    async def _look(self, start: Where) -> None:
         """Fetch also from the partitions that are new to us."""
         for partition in set(await self.mq.partitions(self.job.topic)) - self.known:
             self.known.add(partition)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple, Self, TypeAlias, Unpack
 
 from metaq.client import asking
@@ -26,6 +27,7 @@ from metaq.client.producing.one_way import DEFAULT_WINDOW, OneWayProducer
 from metaq.client.producing.options import OneWayKeywords, OneWayOptions, OrderedKeywords, OrderedOptions
 from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.reader import Reader, ReaderOptions, Start
+from metaq.client.replay import find_offset
 from metaq.client.routes import Routes
 from metaq.client.spool import Spools
 from metaq.config.topics import unfit
@@ -250,6 +252,12 @@ class MessageQueue:
         first = await asking.nearest_offset(link, target, _LOOK_UP, 0, self._options.timeout)
         end = await asking.nearest_offset(link, target, _LOOK_UP, asking.LATEST, self._options.timeout)
         return first or 0, end or 0
+
+    async def offset_at(self, topic: str, partition: Place, since: datetime) -> int:
+        """Return the offset of the first message stored at `since` or later, or the end (see replay)."""
+        place = await self._routes.resolve(partition, self._options.timeout)
+        link = await self._routes.to_broker(place.broker_id, self._options.timeout)
+        return await find_offset(link, TopicPartition(_topic(topic), place.partition), since, self._options.timeout)
 
     async def brokers(self) -> Mapping[int, str]:
         """Return the address of each master, by its id. Without ZooKeeper: of those that have ever answered."""
