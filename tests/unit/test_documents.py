@@ -16,6 +16,8 @@ RUN: Final = {
     ("quickstart.md", "console"): "tests/cli/test_docs.py",
     ("quickstart.md", "python"): "tests/cli/test_docs.py",
     ("client.md", "python"): "tests/client/test_docs.py",
+    ("offsets.md", "python"): "tests/client/offsets/test_docs.py",
+    ("offsets.md", "json"): "tests/client/offsets/test_docs.py",
     ("configuration.md", "ini"): "tests/unit/config/test_documented.py",
     ("configuration.md", "text"): "tests/unit/config/test_documented.py",
     ("protocol.md", "wire"): "tests/unit/protocol/test_docs.py",
