@@ -31,7 +31,20 @@ if TYPE_CHECKING:
         SpoolLocked,
     )
     from metaq.model import BrokerPartition, ClusterPartition, Receipt
-    from metaq.sync import Browser, ByKey, Consumer, Message, MessageQueue, Producer, Reader, connect
+    from metaq.sync import (
+        Browser,
+        ByKey,
+        Consumer,
+        Message,
+        MessageQueue,
+        OneWayProducer,
+        OrderedProducer,
+        Producer,
+        Reader,
+        Spooled,
+        SpoolLimits,
+        connect,
+    )
 
 __all__ = [
     "BrokerPartition",

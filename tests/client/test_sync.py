@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import metaq
-from metaq.client.background import LoopThread
 from metaq.errors import ConfigError, CorruptMessage, LinkClosed, NoBroker, Refused
 from metaq.model import TopicPartition
 from metaq.protocol.commands import Get, Put
@@ -19,17 +18,6 @@ from tests.client.conftest import QUICK
 from tests.client.fake_broker import FakeBroker, silence, status
 
 T0 = TopicPartition("t", 0)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeBroker]:
-    """A scripted broker in a thread of its own."""
-    thread = LoopThread()
-    broker = thread.make(FakeBroker)
-    thread.call(broker.start())
-    yield broker
-    thread.call(broker.stop())
-    thread.close()
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ class OneWayProducer:
         self._queue: deque[_Flight] = deque()  # those of them that wait for a connection
         self._pump: asyncio.Task[None] | None = None
         self._is_away = False  # nobody took the last message, and none was taken since
+        self._is_troubled = False  # and that was told
         self._held = 0  # messages taken that are neither stored nor counted by the spool
         self._held_size = 0
         self._loose = 0  # bytes on their way to the disk
@@ -176,7 +177,7 @@ class OneWayProducer:
         self._held_size += item.size
         self._open += 1
         flight = _Flight(self, item)
-        if self._is_away or self._is_closed or self._units + flight.units > self.window:
+        if self._is_away or self._is_closed or not self._has_room(flight.units):
             self._keep(item)
             return
         self._units += flight.units
@@ -186,6 +187,10 @@ class OneWayProducer:
             if self._pump is None:
                 self._pump = self._loop.create_task(self._pump_queue(), name=f"one-way messages for {self.topic}")
                 self._pump.add_done_callback(self._pumped)
+
+    def _has_room(self, units: int) -> bool:
+        """Say whether the window takes so much; when it is empty, anything."""
+        return not self._units or self._units + units <= self.window
 
     async def _pump_queue(self) -> None:
         """Send what waits for a connection; if none comes, put it on disk."""
@@ -197,7 +202,7 @@ class OneWayProducer:
                 if self._queue:
                     self._queue.popleft()
             except (MetaqError, TimeoutError) as exc:
-                log.warning("%s: messages are kept on this machine: %s", self.topic, str(exc) or "no connection")
+                self._note(str(exc) or f"no connection within {self._options.patience:g} s")
                 self._is_away = True
                 while self._queue:
                     self._divert(self._queue.popleft())
@@ -220,7 +225,7 @@ class OneWayProducer:
     def on_failed(self, flight: _Flight, error: MetaqError) -> None:
         """Put a message on disk that may not be stored (called by the flight)."""
         if flight in self._flights:
-            log.debug("%s: kept on this machine: %s", self.topic, error)
+            self._note(str(error))
             self._divert(flight)
 
     def _leave(self, flight: _Flight) -> None:
@@ -265,9 +270,18 @@ class OneWayProducer:
                 if not waiter.done():
                     waiter.set_result(None)
 
+    def _note(self, trouble: str) -> None:
+        """Tell once when messages begin to wait; when that is over, `_has_answer` does."""
+        level = logging.DEBUG if self._is_troubled else logging.WARNING
+        log.log(level, "%s: messages are kept on this machine: %s", self.topic, trouble)
+        self._is_troubled = True
+
     def _has_answer(self) -> None:
         """A broker answered to what was sent again: send at once from here on."""
         self._is_away = False
+        if self._is_troubled and not self.waiting:
+            self._is_troubled = False
+            log.info("%s: no messages are kept on this machine any more", self.topic)
 
     async def _change(self) -> None:
         waiter = self._loop.create_future()
