@@ -100,7 +100,7 @@ class ConsumerKeywords(TypedDict, total=False):
 
 
 def _check_where(name: str, value: Where) -> None:
-    if isinstance(value, str) and value not in _NAMED:
+    if value not in _NAMED and not isinstance(value, int | datetime):
         raise ConfigError(f"{name} is {', '.join(_NAMED)}, an offset or a datetime, not {value!r}")
     if isinstance(value, int) and value < 0:
         raise ConfigError(f"{name}: an offset is at least 0, not {value}")
