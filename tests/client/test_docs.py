@@ -1,7 +1,8 @@
-"""Every sample of docs/client.md runs, against our own broker."""
+"""Every sample of docs/client.md and docs/consuming.md runs, against our own broker."""
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.docs import Sample, samples
 from tests.embedding import Serving, configured, settings
 
 SAMPLES = samples("client.md")
+CONSUMING = samples("consuming.md")
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +36,19 @@ def test_a_sample_of_the_client_document_runs(sample: Sample, port: int) -> None
     threads = threading.active_count()
     sample._replace(text=sample.text.replace("127.0.0.1:8123", f"127.0.0.1:{port}")).run({"metaq": metaq})
     assert threading.active_count() == threads
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, object]:
+    """What earlier samples of a document have made, for later ones."""
+    return {"metaq": metaq}
+
+
+@pytest.mark.xdist_group("consuming.md")
+@pytest.mark.parametrize("sample", CONSUMING, ids=str)
+def test_a_sample_of_the_document_on_consuming_runs(
+    sample: Sample, port: int, names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names.setdefault("threading", threading)
+    sample._replace(text=sample.text.replace("127.0.0.1:8123", f"127.0.0.1:{port}")).run(names)

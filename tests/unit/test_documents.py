@@ -16,6 +16,7 @@ RUN: Final = {
     ("quickstart.md", "console"): "tests/cli/test_docs.py",
     ("quickstart.md", "python"): "tests/cli/test_docs.py",
     ("client.md", "python"): "tests/client/test_docs.py",
+    ("consuming.md", "python"): "tests/client/test_docs.py",
     ("offsets.md", "python"): "tests/client/offsets/test_docs.py",
     ("offsets.md", "json"): "tests/client/offsets/test_docs.py",
     ("configuration.md", "ini"): "tests/unit/config/test_documented.py",

@@ -108,8 +108,7 @@ class MessageQueue:
         routes, self._routes_or_none = self._routes_or_none, None
         if routes is None:
             return
-        for consumer in self._consumers:
-            await consumer.close()
+        left = await asyncio.gather(*(consumer.close() for consumer in self._consumers), return_exceptions=True)
         for reader in self._readers:
             await reader.close()
         for producer in self._producers.values():

@@ -59,6 +59,7 @@ class Consumer:
         self._runs: list[Run] = []  # what one who iterates has in hand
         self._joining: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
         self._member = parts.member(self._share, self.topics)
 
@@ -85,11 +86,15 @@ class Consumer:
     async def close(self) -> None:
         """Leave the group in order: handlers end, positions are stored, partitions are free for others.
 
-        A message that was handed out and not acknowledged comes again, to whoever takes its partition.
+        A message that was handed out and not acknowledged comes again, to whoever takes its partition. May be called
+        again, and meanwhile; a call that is cancelled does not keep it from ending.
         """
-        if self._is_closed:
-            return
-        self._is_closed = True
+        if self._closing is None:
+            self._is_closed = True
+            self._closing = asyncio.create_task(self._close(), name=f"leave {self.group}")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         for run in self._runs:
             run.settle()
             run.stop()
