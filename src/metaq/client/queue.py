@@ -122,6 +122,9 @@ class MessageQueue:
                 await routes.links.close()
             finally:
                 await routes.directory.close()
+        for outcome in left:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     def __await__(self) -> Generator[object, None, Self]:
         return self.open().__await__()
