@@ -176,7 +176,8 @@ class FileLog:
         if self.failure is None:
             if not isinstance(error, OSError):
                 log.error("the thread of the registry's log failed", exc_info=error)
-            self.failure = StoreError(f"cannot write the registry's log: {error}")
+            why = (isinstance(error, OSError) and error.strerror) or repr(error)
+            self.failure = StoreError(f"{self._files.path}: cannot write the registry's log: {why}")
             self._parts.clear()
             self._waiting.clear()
             self.failed(self.failure)

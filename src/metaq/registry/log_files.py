@@ -72,6 +72,11 @@ class LogFiles:
         """Bytes of log so far, from some place on; files that are full count whole."""
         return self._before + self._position
 
+    @property
+    def path(self) -> str:
+        """The file that is written to."""
+        return log_path(self._place, self._number)
+
     def mark(self) -> Mark:
         """Return the place behind the last round; not while `busy`."""
         return Mark(self._number, self._position, self._sequence, self._chain)

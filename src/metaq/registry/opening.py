@@ -59,7 +59,7 @@ def open_registry(place: str, world: World, options: LogOptions = _DEFAULTS) -> 
     Raises StoreLocked; CorruptStore, then nothing was changed; OSError.
     """
     files = world.files
-    make_place(files, place)
+    make_place(files, place)  # also syncs the names in it, which may be there in memory only
     try:
         lock = files.lock_dir(place)
     except BlockingIOError as exc:
@@ -69,7 +69,7 @@ def open_registry(place: str, world: World, options: LogOptions = _DEFAULTS) -> 
         found = look(files, place)
         recovered = recover(files, place, found)
         remove(files, found.void)
-        _make_durable(files, place, recovered.last)
+        _make_durable(files, recovered.last)
         opened = _start(place, world, recovered, lock, options)
     finally:
         if opened is None:
@@ -140,7 +140,7 @@ def _apply(state: State, round: Round) -> None:
         raise CorruptStore(f"{round.path}: the round at {round.position} cannot be carried out: {exc}") from exc
 
 
-def _make_durable(files: Files, place: str, last: Round | None) -> None:
+def _make_durable(files: Files, last: Round | None) -> None:
     """See 4. A sync alone would not do: after one that failed, the bytes count as written."""
     if last is not None:
         fd = files.open(last.path, write=True)
@@ -149,7 +149,6 @@ def _make_durable(files: Files, place: str, last: Round | None) -> None:
             files.fdatasync(fd)
         finally:
             files.close(fd)
-    files.sync_dir(place)
 
 
 def _start(place: str, world: World, recovered: Recovered, lock: int, options: LogOptions) -> Opened:

@@ -7,11 +7,26 @@ from typing import Final, NamedTuple
 
 from metaq.errors import StoreError
 from metaq.registry.changes import Begin, Change, Content, Internal, Nothing
+from metaq.registry.layout import look
 from metaq.registry.log import FileLog, LogOptions
 from metaq.registry.opening import open_registry
-from metaq.registry.requests import Acl, Create, Delete, Mode, Multi, Op, Permission, Request, SetAcl, SetData
+from metaq.registry.requests import (
+    ANYBODY,
+    Acl,
+    Check,
+    Create,
+    Delete,
+    Mode,
+    Multi,
+    Op,
+    Permission,
+    Request,
+    SetAcl,
+    SetData,
+)
+from metaq.registry.snapshot import decode
 from metaq.registry.state import Session, State
-from metaq.registry.tree import ANYBODY, CONTAINER, Moment, Znode
+from metaq.registry.tree import CONTAINER, Moment, Znode
 from tests.simulation.disk import PowerLoss
 from tests.simulation.world import Machine, World
 
@@ -20,7 +35,8 @@ SMALL: Final = LogOptions(file_size=8192, snapshot_after=15_000)  # some files f
 PATHS: Final = ("/a", "/b", "/ü", "/a/x", "/a/y", "/b/x", "/a/x/1", "/a/x/2")
 ACLS: Final = ([ANYBODY], [Acl(Permission.READ, "world", "anyone"), Acl(31, "digest", "user:hash")])
 BEGIN: Final = Begin(4000, b"sixteen bytes it")
-SIZES: Final = (0, 1, 30, 200, 700, 3000)
+CHECK: Final = (Op.CHECK, Check("/", -1))
+SIZES: Final[tuple[int, ...]] = (0, 1, 30, 200, 700, 3000)
 
 
 Course = Callable[["Keeper"], Coroutine[object, None, None]]
@@ -77,6 +93,7 @@ class Keeper:
         self.model = model
         self.options = options
         self.chance = Random(f"{seed} keeper")
+        self.sizes = SIZES  # bytes of data that nodes get
         self.failures: list[StoreError] = []
         self.state = State.fresh()
         self._log: FileLog | None = None
@@ -86,8 +103,12 @@ class Keeper:
         assert self._log is not None, "no log is open"
         return self._log
 
-    def open(self) -> None:
-        """Open, and compare with the model."""
+    def open(self, *, damaged: bool = False) -> None:
+        """Open, and compare with the model. A snapshot that has its name is whole, unless the test has `damaged` it."""
+        disk = self.machine.disk
+        if disk.exists(PLACE) and not damaged:
+            for path in look(disk, PLACE).snapshots.values():
+                decode(disk.read(path))
         self.state, self._log = open_registry(PLACE, self.machine.outside, self.options)
         self._log.failed = self.failures.append
         self.model.check(self.state)
@@ -134,17 +155,19 @@ class Keeper:
         state = self.state
         session = self.chance.choice([0, *state.sessions])
         operations = [self._operation(session) for _ in range(self.chance.choice((1, 1, 1, 1, 2, 4)))]
+        if len(operations) > 1:
+            operations = [(op, request) for op, request in operations if op is not Op.SET_ACL]
         done, _ = state.tree.apply_all(operations, moment._replace(session=session))
         if not done:
             return None
         state.tree.events.clear()
         state.zxid = moment.zxid
-        op, request = operations[0] if len(operations) == 1 else (Op.MULTI, Multi(operations))
+        op, request = operations[0] if len(operations) == 1 else (Op.MULTI, Multi([*operations, CHECK]))
         return self._change(moment, session, op, request)
 
     def _operation(self, session: int) -> tuple[Op, Request]:
         chance, path = self.chance, self.chance.choice(PATHS)
-        data = chance.choice((None, chance.randbytes(chance.choice(SIZES))))
+        data = chance.choice((None, chance.randbytes(chance.choice(self.sizes))))
         acl = chance.choice(ACLS)
         match chance.randrange(8):
             case 0 | 1:
@@ -161,8 +184,9 @@ class Keeper:
 
 
 def run_until(world: World, keeper: Keeper, course: Course, at: int) -> bool:
-    """Run a course until the process ends in operation `at` of its disk; return whether it has so many."""
-    keeper.machine.disk.crash_at(at)
+    """Run a course until the process ends in operation `at` of its disk, from now; return whether it has so many."""
+    disk = keeper.machine.disk
+    disk.crash_at(disk.operations + at)
     try:
         world.run(course(keeper))
     except PowerLoss:
