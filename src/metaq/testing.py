@@ -1,16 +1,25 @@
 """For tests, ours and those of users: real servers to test against."""
 
+import asyncio
 import os
 import shutil
 import socket
 import struct
 import subprocess
 import time
+from abc import ABC, abstractmethod
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Final, Self
 
-__all__ = ["ZooKeeper"]
+from metaq.app import real_world
+from metaq.net.loop import run
+from metaq.registry.options import RegistryOptions
+from metaq.registry.running import running_registry
+
+__all__ = ["Coordinator", "Registry", "ZooKeeper"]
 
 _JARS: Final = Path("/usr/share/java/zookeeper.jar")  # of Debian's package; its manifest names the other jars
 _QUICK: Final = ("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
@@ -35,21 +44,15 @@ forceSync=no
 """
 
 
-class ZooKeeper:
-    """A real ZooKeeper (Debian package `zookeeper`) on a free port of 127.0.0.1, its files below `directory`.
+class Coordinator(ABC):
+    """A server of the ZooKeeper client protocol on a free port of 127.0.0.1, its files below `directory`.
 
-    Sessions may be as short as 0.4 s. Nothing it holds survives a loss of power; it does survive `restart`.
+    Sessions may be as short as 0.4 s. What it holds survives `restart`.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._port = 0
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @staticmethod
-    def available() -> bool:
-        """Return whether this machine can run one."""
-        return _JARS.exists() and shutil.which("java") is not None
 
     @property
     def address(self) -> str:
@@ -57,8 +60,21 @@ class ZooKeeper:
         return f"127.0.0.1:{self._port}"
 
     @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    @abstractmethod
+    def running(self) -> bool: ...
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it; return when it answers. Raises OSError if it does not."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it and wait for the end; fine if it does not run."""
+
+    def restart(self) -> None:
+        """Stop and start it, with its data and at its port. Sessions live on if their clients are back in time."""
+        self.stop()
+        self.start()
 
     def chroot(self, name: str) -> str:
         """Create node /name if it is missing; return `127.0.0.1:port/name`: a tree of one's own."""
@@ -70,7 +86,7 @@ class ZooKeeper:
             error = struct.unpack_from(">i", _receive(link), 12)[0]
             _send(link, struct.pack(">ii", 2, _CLOSE_SESSION))
         if error not in (0, -110):  # -110: it exists
-            raise OSError(f"ZooKeeper at {self.address} answers {error} to creating {path!r}")
+            raise OSError(f"the server at {self.address} answers {error} to creating {path!r}")
         return f"{self.address}/{name}"
 
     def expire(self, session: int, password: bytes) -> None:
@@ -80,8 +96,43 @@ class ZooKeeper:
             with suppress(OSError):  # an answer or the end of the connection: either comes after the deed
                 _receive(link)
 
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _session(self, session: int, password: bytes, timeout: float = 5.0) -> socket.socket:
+        """Return a connection that speaks for a session, 0 for a new one."""
+        link = socket.create_connection(("127.0.0.1", self._port), timeout=timeout)
+        try:
+            _send(link, _CONNECT.pack(0, 0, 10_000, session, len(password)) + password + b"\0")
+            if struct.unpack_from(">i", _receive(link), 4)[0] <= 0:
+                raise OSError(f"the server at {self.address} does not know session {session:#x}")
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+
+class ZooKeeper(Coordinator):
+    """A real ZooKeeper (Debian package `zookeeper`). Nothing it holds survives a loss of power."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def available() -> bool:
+        """Return whether this machine can run one."""
+        return _JARS.exists() and shutil.which("java") is not None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> Self:
-        """Start it; return when it answers. Raises OSError with the end of its log if it does not."""
+        """See Coordinator; the error has the end of its log."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._port = self._port or _free_port()
         config = self._directory / "zoo.cfg"
@@ -112,17 +163,6 @@ class ZooKeeper:
             process.kill()
             process.wait()
 
-    def restart(self) -> None:
-        """Stop and start it, with its data and at its port. Sessions live on if their clients are back in time."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
-
     @property
     def _log(self) -> Path:
         return self._directory / "zookeeper.log"
@@ -136,17 +176,52 @@ class ZooKeeper:
         except OSError:
             return False
 
-    def _session(self, session: int, password: bytes, timeout: float = 5.0) -> socket.socket:
-        """Return a connection that speaks for a session, 0 for a new one."""
-        link = socket.create_connection(("127.0.0.1", self._port), timeout=timeout)
+
+class Registry(Coordinator):
+    """Our own registry, in a thread of this process: starts in milliseconds, needs no Java."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._thread: Thread | None = None
+        self._end: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> Self:
+        """See Coordinator."""
+        started: Future[int] = Future()
+        self._thread = Thread(target=self._run, args=(started,), name="metaq-registry", daemon=True)
+        self._thread.start()
+        self._port = started.result(_START_TIME)
+        return self
+
+    def stop(self) -> None:
+        """See Coordinator."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._end is not None:
+            loop, end = self._end
+            loop.call_soon_threadsafe(end.set)
+        thread.join(_STOP_TIME)
+
+    def _run(self, started: "Future[int]") -> None:
         try:
-            _send(link, _CONNECT.pack(0, 0, 10_000, session, len(password)) + password + b"\0")
-            if struct.unpack_from(">i", _receive(link), 4)[0] <= 0:
-                raise OSError(f"ZooKeeper at {self.address} does not know session {session:#x}")
-        except BaseException:
-            link.close()
-            raise
-        return link
+            run(self._serve(started))
+        except Exception as exc:  # noqa: BLE001 - whoever starts it shall see what kept it from starting
+            if not started.done():
+                started.set_exception(exc)
+
+    async def _serve(self, started: "Future[int]") -> None:
+        end = asyncio.Event()
+        self._end = asyncio.get_running_loop(), end
+        options = RegistryOptions(tick=_TICK_MS, shortest_session=400, longest_session=60_000)
+        place = str(self._directory.absolute())
+        async with running_registry(place, "127.0.0.1", self._port, real_world(), options) as registry:
+            started.set_result(registry.port)
+            await end.wait()
 
 
 def _free_port() -> int:
@@ -164,5 +239,5 @@ def _receive(link: socket.socket) -> bytes:
     with link.makefile("rb") as stream:
         size = stream.read(4)
         if len(size) < 4:
-            raise OSError("ZooKeeper closed the connection")
+            raise OSError("the server closed the connection")
         return stream.read(struct.unpack(">i", size)[0])

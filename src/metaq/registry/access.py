@@ -55,26 +55,26 @@ class Access:
             raise Refusal(Code.INVALID_ACL)
         return fixed
 
-    def check(self, acl: Sequence[Acl], permission: int) -> None:
-        """Refuse what the ACL of a node does not allow; `permission`: bits, one of which is enough."""
+    def may(self, acl: Sequence[Acl], permission: int) -> bool:
+        """Say whether the ACL of a node allows something; `permission`: bits, one of which is enough."""
         for permissions, scheme, id in acl:
             if permissions & permission and (
                 (scheme == "world" and id == "anyone")
                 or any(scheme == mine and _matches(scheme, known, id) for mine, known in self._identities)
             ):
-                return
-        if acl:
+                return True
+        return not acl
+
+    def check(self, acl: Sequence[Acl], permission: int) -> None:
+        """Raise Refusal where `may` says no."""
+        if not self.may(acl, permission):
             raise Refusal(Code.NO_AUTH)
 
     def shown(self, acl: Sequence[Acl]) -> Sequence[Acl]:
         """Return an ACL as this connection may see it: passwords only for administrators of the node."""
-        try:
-            self.check(acl, Permission.ADMIN)
-        except Refusal:
-            return [
-                each._replace(id=each.id.partition(":")[0] + ":x") if each.scheme == "digest" else each for each in acl
-            ]
-        return acl
+        if self.may(acl, Permission.ADMIN):
+            return acl
+        return [each._replace(id=each.id.partition(":")[0] + ":x") if each.scheme == "digest" else each for each in acl]
 
 
 def digest_of(proof: str) -> str:

@@ -120,5 +120,5 @@ def pack_results(results: Sequence[tuple[Op, bytes] | Code]) -> bytes:
             parts.append(_RESULT.pack(-1, False, result) + INT.pack(result))
         else:
             op, body = result
-            parts.append(_RESULT.pack(op, False, 0) + body)
+            parts.append(_RESULT.pack(Op.CREATE2 if op is Op.CREATE_CONTAINER else op, False, 0) + body)
     return b"".join(parts) + _END

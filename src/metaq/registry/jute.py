@@ -88,6 +88,10 @@ class Reader:
             raise ProtocolError(f"a vector of {count} items in {self.left} bytes")
         return [item(self) for _ in range(count)]
 
+    def rest(self) -> bytes:
+        """Return all bytes that were not read yet; they stay so."""
+        return self._data[self._position :]
+
     def skip(self, expected: bytes) -> bool:
         """Return whether these bytes are next; then they are read."""
         found = self._data.startswith(expected, self._position)

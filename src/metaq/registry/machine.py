@@ -16,6 +16,7 @@ from metaq.registry.access import Access
 from metaq.registry.answers import Code, answer, connected, event, pack_results, refusal
 from metaq.registry.changes import Begin, Change, Internal, Log, Nothing
 from metaq.registry.clients import Client
+from metaq.registry.options import RegistryOptions
 from metaq.registry.reads import Reads
 from metaq.registry.requests import (
     Auth,
@@ -25,6 +26,7 @@ from metaq.registry.requests import (
     Malformed,
     Multi,
     Op,
+    Permission,
     Request,
     SetAcl,
     UnknownOp,
@@ -55,16 +57,19 @@ _PING_XID: Final = -2
 
 
 class Machine:
-    """One registry. `tick` in ms: sessions last 2 to 20 of them."""
+    """One registry."""
 
-    def __init__(self, state: State, changes: Log, random: Random, tick: int, moment: tuple[int, int]) -> None:
+    def __init__(
+        self, state: State, changes: Log, random: Random, options: RegistryOptions, moment: tuple[int, int]
+    ) -> None:
         """Take the state that the log left, and what `tell` takes. Begins an epoch: all its zxids are new."""
         self.state = state
         self.watches: Watches[Client] = Watches()
         self._changes = changes
         self._random = random
+        self._options = options
         self._now, self._time = moment
-        self.sessions: Sessions[Client] = Sessions(state.sessions, tick, self._now)
+        self.sessions: Sessions[Client] = Sessions(state.sessions, options.tick, self._now)
         self._reads = Reads(state.tree, self.watches)
         self._touched: dict[Client, None] = {}
         self._changed = False
@@ -134,7 +139,7 @@ class Machine:
             log.warning("%s has seen zxid %#x, ours is %#x; it is closed", client, request.last_zxid, self.state.zxid)
             client.closing = True
             return
-        timeout = self.sessions.negotiate(request.timeout)
+        timeout = self._options.negotiate(request.timeout)
         if request.session == 0:
             self._begin(client, timeout)
         elif (live := self.sessions.find(request.session, request.password)) is not None:
@@ -244,13 +249,14 @@ class Machine:
 
     def _tell_watchers(self) -> None:
         events = self.state.tree.events
-        for kind, path in events:
+        for kind, path, acl in events:
             heard = self.watches.hear(kind, path)
             if heard:
                 packet = event(kind, path)
                 for client in heard:
-                    client.outputs.append(packet)
-                    self._touched[client] = None
+                    if client.access.may(acl, Permission.READ):
+                        client.outputs.append(packet)
+                        self._touched[client] = None
         events.clear()
 
 

@@ -50,7 +50,7 @@ class Server:
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._machine = Machine(state, changes, world.random, options.tick, self._moment())
+        self._machine = Machine(state, changes, world.random, options, self._moment())
         self._connections: dict[Client, Connection] = {}
         self._strangers: dict[Client, float] = {}  # without a session, and since when
         self._from: Counter[str] = Counter()

@@ -15,8 +15,6 @@ from metaq.registry.state import Session
 
 W = TypeVar("W")
 
-SHORTEST: Final = 2  # ticks that a session lasts at least
-LONGEST: Final = 20
 _IDS_FROM: Final = 40  # bits of the time of start in ms, above 16 that count; the highest byte is 0: of server 0
 
 
@@ -47,10 +45,6 @@ class Sessions(Generic[W]):
 
     def __len__(self) -> int:
         return len(self._live)
-
-    def negotiate(self, wanted: int) -> int:
-        """Return how many ms a session lasts whose client wishes for so many."""
-        return min(max(wanted, SHORTEST * self._tick), LONGEST * self._tick)
 
     def new_id(self, time: int) -> int:
         """Return an id for a new session; `time` in ms since 1970 keeps ids apart over restarts."""

@@ -60,7 +60,7 @@ class Znode:
             version=self.version,
             children_version=self.created_children * 2 - len(self.children),  # creations and deletions
             acl_version=self.acl_version,
-            owner=self.owner,
+            owner=0 if self.owner == CONTAINER else self.owner,
             length=len(self.data or b""),
             children=len(self.children),
             children_zxid=self.children_zxid,
@@ -86,12 +86,20 @@ class Moment(NamedTuple):
     rights: Rights | None = None
 
 
+class Event(NamedTuple):
+    """What a change means to watches; `acl` is that of the node: who may not read it is not told."""
+
+    kind: EventKind
+    path: str
+    acl: Sequence[Acl]
+
+
 class Tree:
     """All nodes by path; there is always a root. `containers`: which of them go when their last child has gone."""
 
     def __init__(self) -> None:
         self.nodes: dict[str, Znode] = {"/": Znode(b"", (ANYBODY,), 0, 0, 0, 0, 0, 0)}
-        self.events: list[tuple[EventKind, str]] = []
+        self.events: list[Event] = []
         self.containers: set[str] = set()
         self._owned: dict[int, set[str]] = {}
         self._acls: dict[tuple[Acl, ...], tuple[Acl, ...]] = {}
@@ -234,14 +242,15 @@ class Tree:
             raise Refusal(Code.NODE_EXISTS)
         if above.owner not in (0, CONTAINER):
             raise Refusal(Code.NO_CHILDREN_FOR_EPHEMERALS)
-        owner = moment.session if mode in _EPHEMERAL else CONTAINER if op is Op.CREATE_CONTAINER else 0
+        owner = CONTAINER if op is Op.CREATE_CONTAINER else moment.session if mode in _EPHEMERAL else 0
         self._remember_parent(path, above)
         zxid, time = moment.zxid, moment.time
-        self._put_in(path, Znode(request.data, self._shared(acl), owner, zxid, time, zxid, time, zxid), above)
+        node = Znode(request.data, self._shared(acl), owner, zxid, time, zxid, time, zxid)
+        self._put_in(path, node, above)
         above.created_children += 1
         above.children_zxid = moment.zxid
         self._undo.append(lambda: self._take_out(path))
-        self.events += [(EventKind.CREATED, path), (EventKind.CHILDREN, parent_of(path))]
+        self._tell(EventKind.CREATED, path, node, above)
         return path
 
     def _delete_if(self, path: str, version: int, moment: Moment) -> None:
@@ -261,7 +270,7 @@ class Tree:
         node = self._take_out(path)
         above.children_zxid = moment.zxid
         self._undo.append(lambda: self._put_in(path, node, above))
-        self.events += [(EventKind.DELETED, path), (EventKind.CHILDREN, parent_of(path))]
+        self._tell(EventKind.DELETED, path, node, above)
 
     def _set_data(self, request: SetData, moment: Moment) -> bytes:
         _validate(request.path)
@@ -277,7 +286,7 @@ class Tree:
         self._undo.append(restore)
         node.data, node.version = request.data, node.version + 1
         node.changed_zxid, node.changed = moment.zxid, moment.time
-        self.events.append((EventKind.CHANGED, request.path))
+        self.events.append(Event(EventKind.CHANGED, request.path, node.acl))
         return pack_stat(node.stat())
 
     def _set_acl(self, request: SetAcl, moment: Moment) -> bytes:
@@ -295,6 +304,10 @@ class Tree:
         self._undo.append(restore)
         node.acl, node.acl_version = self._shared(acl), node.acl_version + 1
         return pack_stat(node.stat())
+
+    def _tell(self, kind: EventKind, path: str, node: Znode, above: Znode) -> None:
+        self.events.append(Event(kind, path, node.acl))
+        self.events.append(Event(EventKind.CHILDREN, parent_of(path), above.acl))
 
     def _put_in(self, path: str, node: Znode, above: Znode) -> None:
         self.nodes[path] = node

@@ -117,7 +117,7 @@ def take_up(watches: Watches[W], watcher: W, request: SetWatches, tree: Tree) ->
         newer = node is not None and node.changed_zxid > request.zxid
         either(EventKind.DELETED if node is None else EventKind.CHANGED if newer else None, Kind.DATA, path)
     for path in request.exists:
-        either(EventKind.CREATED if path in tree.nodes else None, Kind.DATA, path)
+        either(EventKind.CREATED if (path or "/") in tree.nodes else None, Kind.DATA, path)
     for path in request.children:
         node = tree.nodes.get(path or "/")
         newer = node is not None and node.children_zxid > request.zxid
