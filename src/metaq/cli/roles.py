@@ -9,10 +9,8 @@ ROLES = ("local", "slave", "samsa", "gregor")
 
 
 def refuse_role(role: str | None) -> None:
-    """Raise Failure if a broker is to start as anything else than a plain one."""
-    if role == "local":
-        raise Failure("the embedded registry is not in this release; set zk.zkEnable=false to run without ZooKeeper")
-    if role is not None:
+    """Raise Failure if a broker is to start as something this release does not have yet."""
+    if role not in (None, "local"):
         raise Failure(f"replication is not in this release: a broker cannot start as {role} yet")
 
 
@@ -27,12 +25,6 @@ def refuse_plugins(_: click.Context, __: click.Parameter, plugins: tuple[str, ..
         raise click.UsageError(f"plug-in {name} is not in this release")
 
 
-def refuse_registry(_: click.Context, __: click.Parameter, wanted: bool) -> None:
-    """Raise UsageError if an embedded registry is asked for."""
-    if wanted:
-        raise click.UsageError("the embedded registry (-l) is not in this release")
-
-
 plugin_option = click.option(
     "-F",
     multiple=True,
@@ -40,11 +32,4 @@ plugin_option = click.option(
     expose_value=False,
     callback=refuse_plugins,
     help="A plug-in and its properties; none is in this release.",
-)
-registry_option = click.option(
-    "-l",
-    is_flag=True,
-    expose_value=False,
-    callback=refuse_registry,
-    help="Run an embedded registry too; it is not in this release.",
 )

@@ -14,6 +14,7 @@ from metaq.app import RunningBroker
 from metaq.app import run as run_broker
 from metaq.broker.stats_text import answer
 from metaq.cli.home import Home
+from metaq.cli.local import Local, beside
 from metaq.config.model import BrokerConfig
 from metaq.config.reload import Reloaded
 from metaq.errors import MetaqError
@@ -98,8 +99,13 @@ def report(reloaded: Reloaded) -> dict[str, object]:
     }
 
 
-async def serve(config: BrokerConfig, home: Home | None, announce: Callable[[str], None]) -> None:
-    """Run a broker until it is told to stop. `announce` gets its addresses when it serves. Raises as metaq.app.run."""
+async def serve(
+    config: BrokerConfig, home: Home | None, announce: Callable[[str], None], local: Local | None = None
+) -> None:
+    """Run a broker until it is told to stop. `announce` gets its addresses when it serves. Raises as metaq.app.run.
+
+    `local`: a registry that serves before the broker looks for it, and until the broker has left it.
+    """
     operator = Operator(config)
     control = None if home is None else ControlServer(str(home.socket), operator)
 
@@ -113,7 +119,8 @@ async def serve(config: BrokerConfig, home: Home | None, announce: Callable[[str
         try:
             if control is not None:
                 await control.open()
-            await run_broker(config, ready=ready, stop=operator.wanted)
+            async with beside(local, operator.wanted):
+                await run_broker(config, ready=ready, stop=operator.wanted)
             log.info("stopped in order")
             operator.finish(None)
         except (MetaqError, OSError) as exc:

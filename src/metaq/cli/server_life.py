@@ -8,6 +8,7 @@ from metaq.cli import process
 from metaq.cli.commands import home_option, json_option
 from metaq.cli.control import ask
 from metaq.cli.home import Home, find_home, running
+from metaq.cli.local import property_option
 from metaq.cli.output import complain, emit, refuse, say
 from metaq.cli.roles import ROLES, plugin_option, refuse_role
 from metaq.errors import MetaqError
@@ -25,22 +26,34 @@ role_argument = click.argument("role", required=False, type=click.Choice(ROLES))
 @click.command()
 @role_argument
 @plugin_option
+@property_option
 @home_option
 @json_option
-def start(role: str | None, home_path: str | None, as_json: bool) -> None:
-    """Start the broker of a home in the background; return when it serves."""
-    refuse_role(role)
+def start(role: str | None, properties: dict[str, str], home_path: str | None, as_json: bool) -> None:
+    """Start the broker of a home in the background; return when it serves.
+
+    As `local` it brings its own registry, at the address zk.zkConnect names: for one machine, nothing else to install.
+    """
+    check_role(role, properties)
     home = find_home(home_path)
     if running(home) is not None:
         refuse("Broker is running.", as_json)
-    bring_up(home, as_json)
+    bring_up(home, role, properties, as_json)
 
 
-def bring_up(home: Home, as_json: bool) -> None:
+def check_role(role: str | None, properties: dict[str, str]) -> None:
+    """Raise Failure or UsageError for what a broker cannot be started as."""
+    refuse_role(role)
+    if properties and role != "local":
+        raise click.UsageError("-D is for a local registry: start local")
+
+
+def bring_up(home: Home, role: str | None, properties: dict[str, str], as_json: bool) -> None:
     """Start a broker and say where it serves. Raises StartFailed."""
-    tell(as_json)("Starting meta broker...")
+    tell(as_json)("Starting meta broker in local mode..." if role == "local" else "Starting meta broker...")
+    options = [word for name, value in properties.items() for word in ("-D", f"{name}={value}")]
     try:
-        started = process.start(home)
+        started = process.start(home, ["-l", *options] if role == "local" else ())
     except KeyboardInterrupt:
         complain(f"the broker goes on starting without us; see {home.log}, or stop it")
         raise
@@ -77,18 +90,19 @@ def bring_down(home: Home, timeout: float, as_json: bool) -> int:
 @click.command()
 @role_argument
 @plugin_option
+@property_option
 @timeout_option
 @home_option
 @json_option
-def restart(role: str | None, timeout: float, home_path: str | None, as_json: bool) -> None:
+def restart(role: str | None, properties: dict[str, str], timeout: float, home_path: str | None, as_json: bool) -> None:
     """Stop the broker of a home if it runs, then start it."""
-    refuse_role(role)
+    check_role(role, properties)
     home = find_home(home_path)
     if running(home) is None:
         tell(as_json)("Broker is not running.")
     else:
         bring_down(home, timeout, as_json)
-    bring_up(home, as_json)
+    bring_up(home, role, properties, as_json)
 
 
 @click.command()

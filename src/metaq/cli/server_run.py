@@ -4,24 +4,37 @@ import os
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 
 from metaq.app import tune_process
 from metaq.cli import logs
 from metaq.cli.home import Home, claim, home_of_ini
+from metaq.cli.local import local_option, local_registry, property_option
 from metaq.cli.process import FAILED, READY
-from metaq.cli.roles import plugin_option, registry_option
+from metaq.cli.roles import plugin_option
 from metaq.cli.run import serve
 from metaq.config.broker import load
 from metaq.errors import MetaqError
 from metaq.net.loop import run as run_loop
 
 
+class Rest(TypedDict):
+    """What the options say that are not of the registry."""
+
+    ini: str
+    home_path: str | None
+    log_format: str
+    log_level: str | None
+    ready_fd: int | None
+
+
 @click.command()
 @click.option("-f", "ini", required=True, metavar="FILE", help="The server.ini.")
 @plugin_option
-@registry_option
+@local_option
+@property_option
 @click.option(
     "--home", "home_path", metavar="DIR", help="The home to serve the control socket of.  [default: where FILE lies]"
 )
@@ -30,27 +43,25 @@ from metaq.net.loop import run as run_loop
 @click.option(
     "--ready-fd", type=int, hidden=True, help="A descriptor that is told `ready …` or `failed …`, then closed."
 )
-def run(
-    ini: str,
-    home_path: str | None,
-    log_format: str,
-    log_level: str | None,
-    ready_fd: int | None,
-) -> None:
+def run(is_local: bool, properties: dict[str, str], **rest: Unpack[Rest]) -> None:
     """Run a broker in the foreground.
 
     Prints `ready meta://host:port …` when it serves and logs to stderr. SIGTERM and Ctrl-C stop it in order, a second
     one at once; SIGHUP reads server.ini again.
     """
-    logs.configure(log_format, log_level or logs.LEVEL)
+    if properties and not is_local:
+        raise click.UsageError("-D is for a local registry: add -l")
+    logs.configure(rest["log_format"], rest["log_level"] or logs.LEVEL)
+    ini, home_path = rest["ini"], rest["home_path"]
     home = home_of_ini(ini) if home_path is None else Home(Path(home_path).absolute())
-    herald = Herald(ready_fd)
+    herald = Herald(rest["ready_fd"])
     try:
         config = load(ini)
-        logs.set_level(log_level or config.log_level)
+        local = local_registry(config, home, properties) if is_local else None
+        logs.set_level(rest["log_level"] or config.log_level)
         tune_process()
         with nullcontext() if home is None else claim(home):
-            run_loop(serve(config, home, herald.ready))
+            run_loop(serve(config, home, herald.ready, local))
     except (MetaqError, OSError) as exc:
         herald.failed(str(exc))
         raise

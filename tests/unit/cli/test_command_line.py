@@ -11,8 +11,6 @@ from metaq.cli import main as cli
 from metaq.cli.main import Root, run
 from metaq.cli.server import Server
 
-ZK_HINT = "set zk.zkEnable=false to run without ZooKeeper"
-
 
 @pytest.mark.parametrize(
     ("line", "status", "text"),
@@ -20,13 +18,19 @@ ZK_HINT = "set zk.zkEnable=false to run without ZooKeeper"
         ("bogus", 2, "metaq: No such command 'bogus'"),
         ("server bogus", 2, "metaq: No such command 'bogus'"),
         ("server run", 2, "metaq: Missing option '-f'"),
-        ("server run -f x -l", 2, "metaq: the embedded registry (-l) is not in this release"),
+        (
+            "server run -f x -l -D zk.server.tick=1",
+            2,
+            "metaq: unknown property 'zk.server.tick'; there are zk.server.po",
+        ),
+        ("server run -f x -l -D zk.server.tickTime=0", 2, "metaq: -D zk.server.tickTime needs a number above 0"),
+        ("server run -f x -D zk.server.tickTime=5", 2, "metaq: -D is for a local registry: add -l"),
+        ("server start -D zk.server.tickTime=5", 2, "metaq: -D is for a local registry: start local"),
         ("server run -f x -Fsamsa=x.properties", 2, "metaq: plug-in samsa is not in this release"),
         ("server run -f x -F metaslave=x.properties", 2, "metaq: plug-in metaslave is not in this release"),
         ("server run -f x -F gregor", 2, "metaq: -F gregor needs a file: -F gregor=FILE"),
         ("server run -f x -Fkafka=x", 2, "metaq: unknown plug-in 'kafka'; there are metaslave, samsa, gregor"),
         ("server run -f /nowhere/server.ini", 1, "metaq: /nowhere/server.ini: cannot be read: No such file"),
-        ("server start local", 1, f"metaq: the embedded registry is not in this release; {ZK_HINT}"),
         ("server start slave", 1, "metaq: replication is not in this release: a broker cannot start as slave yet"),
         ("server start sideways", 2, "'sideways' is not one of"),
         ("server slave-status -host x", 1, "metaq: `server slave-status` is not in this release"),

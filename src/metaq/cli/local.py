@@ -1,0 +1,136 @@
+"""The registry in the broker's process: `server run -l`, `server start local` (reference: EmbedZookeeperServer).
+
+For one machine: there is no second server that could take over. A cluster uses ZooKeeper.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import click
+
+from metaq.app import real_world
+from metaq.cli.home import Home
+from metaq.config.model import BrokerConfig
+from metaq.errors import ConfigError, StoreError
+from metaq.registry.options import RegistryOptions
+from metaq.registry.running import running_registry
+
+log = logging.getLogger(__name__)
+
+_NUMBERS: Final = ("zk.server.port", "zk.server.tickTime", "zk.server.max.connections")
+_FOLDERS: Final = ("zk.server.snapDirectory", "zk.server.logDirectory")
+
+
+class Local(NamedTuple):
+    """A registry to run: where its data lies, where it serves."""
+
+    place: str
+    host: str
+    port: int
+    options: RegistryOptions
+
+
+def read_properties(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return what `-D NAME=VALUE` says. Raises UsageError for names that the original does not have."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if name not in (*_NUMBERS, *_FOLDERS):
+            raise click.UsageError(f"unknown property {name!r}; there are {', '.join((*_NUMBERS, *_FOLDERS))}")
+        if not equals or not value or (name in _NUMBERS and not (value.isascii() and value.isdigit() and int(value))):
+            raise click.UsageError(f"-D {name} needs a {'number above 0' if name in _NUMBERS else 'folder'}: -D {pair}")
+        found[name] = value
+    return found
+
+
+def local_registry(config: BrokerConfig, home: Home | None, properties: Mapping[str, str]) -> Local:
+    """Return the registry that goes with a broker, at the address zk.zkConnect names. Raises ConfigError."""
+    connect = config.zookeeper.connect
+    host, port = _address(connect)
+    wanted = int(properties.get("zk.server.port", port))
+    if wanted != port:
+        raise ConfigError(f"zk.server.port={wanted}: the broker looks for it where zk.zkConnect={connect} says")
+    folders = list(dict.fromkeys(properties[name] for name in _FOLDERS if name in properties))
+    if len(folders) > 1:
+        raise ConfigError(f"zk.server.snapDirectory and zk.server.logDirectory are one folder here, not {folders}")
+    place = folders[0] if folders else _place(config, home)
+    options = RegistryOptions(
+        tick=int(properties.get("zk.server.tickTime", 1000)),
+        max_connections=int(properties.get("zk.server.max.connections", 4096)),
+    )
+    return Local(str(Path(place).absolute()), host, port, options)
+
+
+def _place(config: BrokerConfig, home: Home | None) -> str:
+    return f"{config.data_log_path}/pymetaq/registry" if home is None else str(home.path / "registry")
+
+
+def _address(connect: str) -> tuple[str, int]:
+    """Return host and port of the one server that may be named."""
+    servers = connect.partition("/")[0].split(",")
+    host, _, port = servers[0].strip().rpartition(":")
+    if not host:
+        host, port = port, "2181"
+    if len(servers) > 1 or not (port.isascii() and port.isdigit()):
+        raise ConfigError(f"zk.zkConnect={connect}: a local registry is one server on this machine, named as host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+@asynccontextmanager
+async def beside(local: Local | None, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Serve a registry while the block runs; None: there is none. If its disk fails, `stop` is set, then it is raised.
+
+    Raises ConfigError if it cannot serve where it should, StoreError if its files cannot be used.
+    """
+    if local is None:
+        yield
+        return
+    failures: list[StoreError] = []
+    try:
+        async with running_registry(local.place, local.host, local.port, real_world(), local.options) as registry:
+            log.info("registry for this machine at %s:%d, its data in %s", local.host, local.port, local.place)
+
+            async def watch() -> None:
+                failures.append(await registry.failed())
+                stop.set()
+
+            watching = asyncio.create_task(watch(), name="watch the registry")
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+    except OSError as exc:
+        raise _explained(exc, local) from exc
+    if failures:
+        raise failures[0]
+
+
+def _explained(exc: OSError, local: Local) -> ConfigError | OSError:
+    where = f"the registry cannot serve at {local.host}:{local.port}, as zk.zkConnect says"
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return ConfigError(
+                f"{where}: something else does already; a ZooKeeper? Then start the broker without local"
+            )
+        case errno.EADDRNOTAVAIL:
+            return ConfigError(f"{where}: that is no address of this machine")
+    return exc
+
+
+local_option = click.option(
+    "-l", "is_local", is_flag=True, help="Run a registry for this machine in the same process, at zk.zkConnect."
+)
+property_option = click.option(
+    "-D",
+    "properties",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=read_properties,
+    help="With a local registry: zk.server.tickTime=MS, zk.server.max.connections=N, zk.server.snapDirectory=DIR.",
+)
