@@ -23,6 +23,7 @@ RUN: Final = {
     ("configuration.md", "text"): "tests/unit/config/test_documented.py",
     ("protocol.md", "wire"): "tests/unit/protocol/test_docs.py",
     ("protocol.md", "record"): "tests/unit/protocol/test_docs.py",
+    ("registry.md", "hex"): "tests/unit/registry/test_docs.py",
     ("storage.md", "hex"): "tests/unit/store/test_docs.py",
     ("storage.md", "text"): "tests/unit/store/test_docs.py",
     ("storage.md", "python"): "tests/unit/store/test_docs.py",
