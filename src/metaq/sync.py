@@ -86,11 +86,19 @@ def connect(
     *,
     connect_timeout: float = 10.0,
     timeout: float = 5.0,
+    session_timeout: float = 30.0,
     link: LinkOptions = DEFAULT_LINK,
     outside: Outside | None = None,
 ) -> "MessageQueue":
     """Return a client that is connected. Arguments and errors: as metaq.aio.connect and opening what it returns."""
-    core = client.connect(url, connect_timeout=connect_timeout, timeout=timeout, link=link, outside=outside)
+    core = client.connect(
+        url,
+        connect_timeout=connect_timeout,
+        timeout=timeout,
+        session_timeout=session_timeout,
+        link=link,
+        outside=outside,
+    )
     thread = LoopThread()
     try:
         thread.call(core.open())

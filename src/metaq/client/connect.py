@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from metaq.client.consuming.groups import Groups, Host, LoneGroups, ZooKeeperGroups
 from metaq.client.consuming.making import Machine
@@ -30,7 +31,7 @@ class Outside:
 
     network: Network = field(default_factory=Streams)
     random: Random = field(default_factory=random.Random)
-    session: SessionFactory = ZooKeeperClient  # to ZooKeeper
+    session: SessionFactory | None = None  # to ZooKeeper; None: a real one
     files: Files = field(default_factory=OsFiles)
     threads: Callable[[], Threads] = lambda: OsThreads(asyncio.get_running_loop())  # called within the loop
     host: Host = field(default_factory=Host)
@@ -42,6 +43,7 @@ def connect(
     *,
     connect_timeout: float = 10.0,
     timeout: float = 5.0,
+    session_timeout: float = 30.0,
     link: LinkOptions = DEFAULT_LINK,
     outside: Outside | None = None,
 ) -> MessageQueue:
@@ -49,7 +51,8 @@ def connect(
 
     `url`: `zk://host:port[,host:port…][/root]` or `metaq://host:port[,host:port…]`; None: what METAQ_URL says.
     `connect_timeout`: seconds until somebody must have answered when it opens; `timeout`: seconds one answer to a
-    question may take later. Raises ConfigError if the URL names nothing.
+    question may take later; `session_timeout`: seconds without a word after which ZooKeeper gives the partitions of our
+    consumers to others (it may allow less, or want more). Raises ConfigError if the URL names nothing.
     """
     outside = Outside() if outside is None else outside
     url = outside.environment.get("METAQ_URL") if url is None else url
@@ -57,6 +60,8 @@ def connect(
         raise ConfigError(f"no URL given and METAQ_URL is not set; wanted {FORMS}")
     target = parse_url(url)
     options = QueueOptions(connect_timeout=connect_timeout, timeout=timeout)
+    if outside.session is None:
+        outside = replace(outside, session=partial(ZooKeeperClient, session_timeout=session_timeout))
     return MessageQueue(lambda: _assemble(target, outside, link, timeout), outside.random, options)
 
 
@@ -75,6 +80,7 @@ def _assemble(target: ZooKeeperUrl | BrokersUrl, outside: Outside, link: LinkOpt
     around = Surroundings(files=files, threads=threads)
     groups: Groups
     if isinstance(target, ZooKeeperUrl):
+        assert outside.session is not None
         session = outside.session(target.hosts)
         routes = Routes(ZooKeeperDirectory(target, session, links, changes, timeout), links, changes)
         groups = ZooKeeperGroups(session, target.root, host, outside.random)
