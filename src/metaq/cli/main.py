@@ -29,6 +29,9 @@ class Root(Commands):
         "server": "metaq.cli.server:server",
         "produce": "metaq.cli.produce:produce",
         "consume": "metaq.cli.consume:consume",
+        "topics": "metaq.cli.topics:topics",
+        "groups": "metaq.cli.groups:groups",
+        "brokers": "metaq.cli.brokers:brokers",
         "doctor": "metaq.cli.doctor:doctor",
     }
 

@@ -1,7 +1,7 @@
 """What keeps the positions of groups, as its users see it. Write one of your own by having these methods."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from metaq.cluster.znodes import Position
 from metaq.model import ClusterPartition
@@ -23,6 +23,7 @@ class OffsetStore(Protocol):
         """Let go of files, threads and connections of its own. May be called again."""
 
 
+@runtime_checkable
 class StoredOffsets(OffsetStore, Protocol):
     """A store that can say all it has: for tools, consumers do not need it."""
 

@@ -46,6 +46,10 @@ class ZooKeeperOffsets:
         """Return all that a group has stored."""
         return await self._in_time(group, self._stored(group))
 
+    async def texts(self, group: str) -> dict[ClusterPartition, bytes]:
+        """Return all that is there as it is, also what means nothing; nodes without data are left out."""
+        return await self._in_time(group, self._texts(group))
+
     async def close(self) -> None:
         """Nothing to do: the registry belongs to another."""
 
@@ -83,15 +87,23 @@ class ZooKeeperOffsets:
         return [name for name, found in zip(names, topics, strict=True) if found]
 
     async def _stored(self, group: str) -> dict[ClusterPartition, Position]:
+        return await self._load(group, await self._places(group))
+
+    async def _texts(self, group: str) -> dict[ClusterPartition, bytes]:
+        places = await self._places(group)
+        nodes = await _all(self._registry.get(self._paths.offset(group, *place)) for place in places)
+        texts = zip(places, (node.data if node is not None else None for node in nodes), strict=True)
+        return {place: text for place, text in texts if text is not None}
+
+    async def _places(self, group: str) -> list[ClusterPartition]:
         topics = await self._registry.children(f"{self._paths.group(group)}/offsets") or []
         names = await _all(self._registry.children(self._paths.offsets(group, topic)) for topic in topics)
-        places = [
+        return [
             ClusterPartition(topic, partition)
             for topic, found in zip(topics, names, strict=True)
             for partition in map(decode_partition, found or ())
             if partition is not None
         ]
-        return await self._load(group, places)
 
     async def _read(self, path: str) -> Position | None:
         node = await self._registry.get(path)
