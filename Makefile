@@ -5,7 +5,7 @@ help:  ## say what the targets do
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
 
 demo: .venv/.ready-demo  ## run a broker through its main job, with a kill half-way; needs no root
-	.venv/bin/python demo/demo.py
+	.venv/bin/python -m demo.demo
 
 test: .venv/.ready-test  ## run all tests but the long forms
 	@scripts/test.sh -m "not soak"

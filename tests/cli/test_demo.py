@@ -11,19 +11,21 @@ from typing import Final
 
 import pytest
 
-from demo.demo import TOPIC, Comparison, Library, Receipts
+from demo.checking import Comparison, Consumed, Receipts
+from demo.demo import TOPIC
+from demo.library import Library
 from metaq.aio import Message, Receipt
 from metaq.record import encode_body
 from tests.cli.homes import DEADLINE, line_of
 
-DEMO: Final = Path(__file__).parents[2] / "demo" / "demo.py"
+ROOT: Final = Path(__file__).parents[2]
 
 
 @contextmanager
 def start_demo(folder: Path, modules: int) -> "Iterator[subprocess.Popen[bytes]]":
-    command = [sys.executable, str(DEMO), "--modules", str(modules)]
+    command = [sys.executable, "-m", "demo.demo", "--modules", str(modules)]
     environment = {**os.environ, "TMPDIR": str(folder)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as demo:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=ROOT) as demo:
         try:
             yield demo
         finally:
@@ -37,8 +39,11 @@ def test_it_ends_well_and_says_what_it_has_checked(tmp_path: Path) -> None:
     text = out.decode()
     assert (demo.returncode, err.decode()) == (0, ""), text
     assert "  source     20 modules, " in text
-    assert "  killed     SIGKILL after " in text
-    assert "  recovered  the broker serves again after " in text
+    assert "  killed     one of the two consumers, with SIGKILL, after " in text
+    assert "  recovered  the other has all 8 partitions after " in text
+    assert "  killed     broker and registry, with SIGKILL, after " in text
+    assert "  recovered  both serve again after " in text
+    assert "  group      every line came to a member; " in text
     assert "  checked    every acknowledged line is there, unchanged, where its receipt says\n" in text
     assert "\x1b" not in text
     assert "\r" not in text
@@ -50,14 +55,15 @@ def test_ctrl_c_cleans_up(tmp_path: Path) -> None:
         while not line_of(demo).startswith("  broker"):
             pass
         (folder,) = tmp_path.iterdir()
-        brokers = processes_with(f"{folder}/server.ini")
+        brokers = processes_with(f"{folder}/home/conf/server.ini")
         demo.send_signal(signal.SIGINT)
         out, err = demo.communicate(timeout=DEADLINE)
     assert demo.returncode == 130
     assert err == b""
     assert out.endswith(b"stopped by Ctrl-C; the broker and its files are gone\n")
     assert len(brokers) == 1
-    assert processes_with(f"{folder}/server.ini") == []
+    assert processes_with(f"{folder}/home/conf/server.ini") == []
+    assert processes_with(f"{folder}/member-1") == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -96,6 +102,16 @@ def test_it_counts_what_was_sent_again() -> None:
     good, comparison = compare(message(0, 0, b"x"), message(1, 50, b"y"), message(1, 100, b"y"))
     assert good
     assert (comparison.read, comparison.repeated) == (3, 1)
+
+
+def test_it_would_notice_a_line_that_never_came_to_the_group(capsys: pytest.CaptureFixture[str]) -> None:
+    consumed = Consumed(library(b"x", b"y"), bytearray(2))
+    for attribute in ("a.py:1", "a.py:1"):
+        consumed.take(attribute)
+    assert (consumed.lines, consumed.messages, consumed.report()) == (1, 2, False)
+    assert "MISSING    1 lines never came to the group" in capsys.readouterr().out
+    consumed.take("a.py:2")
+    assert consumed.report()
 
 
 def processes_with(argument: str) -> list[str]:
