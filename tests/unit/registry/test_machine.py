@@ -176,9 +176,11 @@ def test_others_are_told_in_the_order_of_changes() -> None:
     talk.say(client, create(1, "/a"))
     talk.say(other, packet(1, Op.ADD_WATCH, pack_string("/a") + INT.pack(1)))
     operations: list[tuple[Op, Request]] = [
-        (Op.CREATE, Create(f"/a/{n}", b"", [ANYBODY], Mode.PERSISTENT)) for n in "xy"
+        *[(Op.CREATE, Create(f"/a/{n}", b"", [ANYBODY], Mode.PERSISTENT)) for n in "xy"],
+        (Op.SET_DATA, SetData("/a/x", b"1", -1)),
+        (Op.DELETE, Delete("/a/y", -1)),
     ]
-    multi = Multi([*operations, (Op.SET_DATA, SetData("/a/x", b"1", -1)), (Op.DELETE, Delete("/a/y", -1))])
+    multi = Multi(operations)
     talk.say(client, change(2, Op.MULTI, multi), change(3, Op.SET_DATA, SetData("/a", b"", -1)))
     assert talk.hear(other) == [
         (CREATED, "/a/x"), (CREATED, "/a/y"), (CHANGED, "/a/x"), (DELETED, "/a/y"), (CHANGED, "/a"),
@@ -190,8 +192,8 @@ def test_a_multi_that_fails_changes_and_tells_nothing() -> None:
     talk = Talk()
     client, other = talk.begin(), talk.begin()
     talk.say(other, look(1, Op.EXISTS, "/a", watch=True))
-    operations = [(Op.CREATE, Create("/a", b"", [ANYBODY], Mode.PERSISTENT)), (Op.DELETE, Delete("/none", -1))]
-    assert talk.say(client, change(2, Op.MULTI, Multi(operations))) == [(2, talk.zxid(3), 0)]
+    multi = Multi([(Op.CREATE, Create("/a", b"", [ANYBODY], Mode.PERSISTENT)), (Op.DELETE, Delete("/none", -1))])
+    assert talk.say(client, change(2, Op.MULTI, multi)) == [(2, talk.zxid(3), 0)]
     assert talk.hear(other) == []
     assert len(talk.book.changes) == 3
 
