@@ -16,7 +16,7 @@ MetaqError
 │   ├── BadRequest           400
 │   ├── DiskFull             500
 │   └── Unsupported          500
-├── StoreError               the message log; the broker stops or does not start
+├── StoreError               the message log, or what the registry keeps; it stops or does not start
 │   ├── StoreLocked          another process has the directory
 │   ├── CorruptStore         file and position named; nothing was changed
 │   └── ForeignBytes         partition files grew behind our journal; ways out named
@@ -154,7 +154,7 @@ class Unsupported(RequestError):
 
 
 class StoreError(MetaqError):
-    """The message log cannot go on."""
+    """The message log, or what the registry keeps, cannot go on."""
 
 
 class StoreLocked(StoreError):
