@@ -204,7 +204,10 @@ class FileLog:
 
     def _begin_snapshot(self, capture: Capture) -> None:
         self._capture = None
-        reach = self._files.reach
+        reach, mark = self._files.reach, self._files.mark()
+        if mark.sequence == self._snapshots.newest:  # there is one of this place; it must not count as two
+            self._state.tree.release()
+            return
 
         def done(error: BaseException | None) -> None:
             self._state.tree.release()
@@ -215,7 +218,7 @@ class FileLog:
                 self._due_at = self._files.reach + self._options.file_size
             self._wake()
 
-        self._snapshots.begin(capture, self._files.mark(), done)
+        self._snapshots.begin(capture, mark, done)
 
     # Waiting
 

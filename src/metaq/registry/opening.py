@@ -16,7 +16,7 @@ import logging
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from metaq.errors import CorruptStore, StoreLocked
+from metaq.errors import CorruptStore, StoreError, StoreLocked
 from metaq.ports import Files, World
 from metaq.registry.entries import Mark, unpack_changes
 from metaq.registry.layout import Found, look, make_place, remove
@@ -56,7 +56,7 @@ class Recovered(NamedTuple):
 def open_registry(place: str, world: World, options: LogOptions = _DEFAULTS) -> Opened:
     """Recover the registry in the folder `place`, which is made if it is missing. Blocks; call it on the loop.
 
-    Raises StoreLocked; CorruptStore, then nothing was changed; OSError.
+    Raises StoreLocked; CorruptStore, then nothing was changed; StoreError where there is no room; OSError.
     """
     files = world.files
     make_place(files, place)  # also syncs the names in it, which may be there in memory only
@@ -157,7 +157,7 @@ def _start(place: str, world: World, recovered: Recovered, lock: int, options: L
     snapshots = Snapshots(place, world.files, workers[1], recovered.kept)
     opened = None
     try:
-        log_files.open(recovered.start)
+        _begin(place, log_files, recovered.start)
         file_log = FileLog(recovered.state, log_files, snapshots, Held(world.files, workers, lock), options)
         if recovered.damaged:
             file_log.snapshot_soon()
@@ -168,3 +168,10 @@ def _start(place: str, world: World, recovered: Recovered, lock: int, options: L
                 worker.close()
             log_files.close()
     return opened
+
+
+def _begin(place: str, log_files: LogFiles, start: Start) -> None:
+    try:
+        log_files.open(start)
+    except OSError as exc:
+        raise StoreError(f"{place}: cannot begin a file of the registry's log: {exc.strerror or exc}") from exc

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from metaq.errors import StoreError, StoreLocked
+from metaq.registry.layout import look
 from metaq.registry.log import LogOptions
 from metaq.registry.opening import open_registry
 from tests.simulation.disk import Operation
@@ -109,6 +110,18 @@ def test_two_snapshots_stay_and_no_more_of_the_log_than_the_older_one_needs() ->
         assert sum(name.endswith(".log") for name in names) < 12
 
     live(course, LogOptions(file_size=8192, snapshot_after=20_000))
+
+
+def test_two_snapshots_of_one_place_are_one() -> None:
+    async def course(keeper: Keeper) -> None:
+        for count in (0, 3, 3, 0, 0):
+            keeper.write(count)
+            keeper.log.snapshot_soon()
+            keeper.commit()
+            await asyncio.sleep(1)
+        assert len(look(keeper.machine.disk, PLACE).snapshots) == 2
+
+    live(course)
 
 
 def test_a_snapshot_may_be_asked_for_at_any_moment_of_a_busy_log() -> None:
@@ -239,6 +252,22 @@ def test_a_full_disk_is_announced_half_a_file_ahead_and_ends_the_log_when_the_fi
         keeper.open()
 
     live(course, LogOptions(file_size=65536, snapshot_after=1 << 30))
+
+
+def test_a_registry_on_a_full_disk_does_not_start_and_says_why() -> None:
+    async def course(keeper: Keeper) -> None:
+        keeper.write(5)
+        await keeper.settle()
+        keeper.log.abandon()
+        keeper.machine.disk.fail(is_round, OSError(errno.ENOSPC, "no space left"), times=1)
+        with pytest.raises(
+            StoreError, match="/data/registry: cannot begin a file of the registry's log: no space left"
+        ):
+            keeper.open()
+        keeper.open()
+        assert keeper.model.acked == 5
+
+    live(course)
 
 
 def test_a_snapshot_that_cannot_be_written_is_tried_again_and_the_log_goes_on(
