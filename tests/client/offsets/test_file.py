@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from metaq.client.offsets import FileOffsets
@@ -120,9 +120,11 @@ async def test_a_file_of_another_form_is_named_and_left_as_it_is(tmp_path: Path,
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["topic", "partition"]), inner),
+    max_leaves=12,
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 @example({"g": [{"topic": "t", "partition": {"brokerId": None, "partition": 1}, "offset": 1}]})
 def test_any_json_is_offsets_or_a_value_error(value: object) -> None:
