@@ -8,9 +8,10 @@ from typing import Final
 import pytest
 from hypothesis import settings
 
-from metaq.testing import ZooKeeper
+from metaq.testing import Coordinator, Registry, ZooKeeper
 
 LEFT_OUT: Final = "left out: "
+COORDINATORS: Final = ("zookeeper", "registry")  # what a test may be parametrised with, as `coordinator`
 
 # Laws are tried on so many examples; `make soak` asks for many more.
 settings.register_profile("metaq", max_examples=int(os.environ.get("METAQ_EXAMPLES", "60")))
@@ -45,11 +46,27 @@ def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
 
 
 @pytest.fixture(scope="session")
+def own_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Our own registry on a free loopback port, one for all tests of this process."""
+    with Registry(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def coordinator(request: pytest.FixtureRequest) -> Coordinator:
+    """A real ZooKeeper; in tests that are parametrised with COORDINATORS also our own registry."""
+    fixture = {"zookeeper": "zookeeper", "registry": "own_registry"}[getattr(request, "param", "zookeeper")]
+    server = request.getfixturevalue(fixture)
+    assert isinstance(server, Coordinator)
+    return server
+
+
+@pytest.fixture(scope="session")
 def chroots() -> Iterator[int]:
     return count(1)
 
 
 @pytest.fixture
-def zk(zookeeper: ZooKeeper, chroots: Iterator[int]) -> str:
-    """The address of a corner of ZooKeeper that this test has for itself, "127.0.0.1:port/name"."""
-    return zookeeper.chroot(f"test-{next(chroots)}")
+def zk(coordinator: Coordinator, chroots: Iterator[int]) -> str:
+    """The address of a corner of it that this test has for itself, "127.0.0.1:port/name"."""
+    return coordinator.chroot(f"test-{next(chroots)}")

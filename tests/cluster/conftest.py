@@ -1,7 +1,7 @@
-"""Every test of the tree runs against a real ZooKeeper and against the tree in memory."""
+"""Every test of the tree runs against a real ZooKeeper, against our own registry, and against the tree in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Protocol
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
 from metaq.cluster.ports import Registry
 from metaq.cluster.zk import ZooKeeperClient
-from metaq.testing import ZooKeeper
+from metaq.testing import Coordinator
 
 DEADLINE = 10.0  # seconds for whatever a test waits for
 
@@ -40,7 +40,7 @@ class Ensemble(Protocol):
 
 
 class RealEnsemble:
-    def __init__(self, server: ZooKeeper, hosts: str) -> None:
+    def __init__(self, server: Coordinator, hosts: str) -> None:
         self._server = server
         self._hosts = hosts
         self._clients: list[ZooKeeperClient] = []
@@ -88,16 +88,14 @@ class MemoryEnsemble:
             await client.close()
 
 
-@pytest.fixture(params=["zookeeper", "memory"])
-async def ensemble(request: pytest.FixtureRequest) -> AsyncIterator[Ensemble]:
+@pytest.fixture(params=["zookeeper", "registry", "memory"])
+async def ensemble(request: pytest.FixtureRequest, chroots: Iterator[int]) -> AsyncIterator[Ensemble]:
     made: RealEnsemble | MemoryEnsemble
     if request.param == "memory":
         made = MemoryEnsemble()
     else:
-        server = request.getfixturevalue("zookeeper")
-        assert isinstance(server, ZooKeeper)
-        hosts = request.getfixturevalue("zk")
-        assert isinstance(hosts, str)
-        made = RealEnsemble(server, hosts)
+        server = request.getfixturevalue("zookeeper" if request.param == "zookeeper" else "own_registry")
+        assert isinstance(server, Coordinator)
+        made = RealEnsemble(server, server.chroot(f"test-{next(chroots)}"))
     yield made
     await made.end()

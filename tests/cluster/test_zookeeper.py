@@ -1,4 +1,4 @@
-"""What only a real ZooKeeper can show: time-outs, restarts, threads, sockets."""
+"""What only a real server can show, ZooKeeper or our registry: time-outs, restarts, threads, sockets."""
 
 import asyncio
 import logging
@@ -16,20 +16,22 @@ from metaq.cluster.zk import REQUESTS_AT_ONCE, NeverBlockingHandler, ZooKeeperCl
 from metaq.config.model import BrokerConfig, ZooKeeperConfig
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress
-from metaq.testing import ZooKeeper
+from metaq.testing import Coordinator, Registry, ZooKeeper
 from tests.cluster.conftest import DEADLINE, until, until_async
 from tests.cluster.gate import Gate
-from tests.conftest import require
+from tests.conftest import COORDINATORS, require
+
+BOTH = pytest.mark.parametrize("coordinator", COORDINATORS, indirect=True)
 
 
 @pytest.fixture
-async def gate(zookeeper: ZooKeeper) -> AsyncIterator[Gate]:
+async def gate(coordinator: Coordinator) -> AsyncIterator[Gate]:
     """The only way to ZooKeeper, which a test may cut."""
-    async with Gate(zookeeper.address) as made:
+    async with Gate(coordinator.address) as made:
         yield made
 
 
-async def connected(server: ZooKeeper | Gate, *, patience: float | None = None) -> ZooKeeperClient:
+async def connected(server: Coordinator | Gate, *, patience: float | None = None) -> ZooKeeperClient:
     client = ZooKeeperClient(server.address, session_timeout=4.0, patience=patience)
     await client.connect(DEADLINE)
     return client
@@ -62,12 +64,13 @@ async def test_an_operation_before_connecting_is_an_error() -> None:
         await ZooKeeperClient("127.0.0.1:1").get("/")
 
 
+@BOTH
 async def test_closing_ends_the_threads_and_the_log_stays_quiet(
-    zookeeper: ZooKeeper, caplog: pytest.LogCaptureFixture
+    coordinator: Coordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     before = kazoo_threads()
-    client = await connected(zookeeper)
+    client = await connected(coordinator)
     assert kazoo_threads() > before
     await client.close()
     assert kazoo_threads() == before
@@ -75,10 +78,11 @@ async def test_closing_ends_the_threads_and_the_log_stays_quiet(
     assert len(caplog.records) <= 3
 
 
-async def test_a_chroot_is_created_and_hides_the_rest(zookeeper: ZooKeeper) -> None:
-    inside = ZooKeeperClient(f"{zookeeper.address}/made-by-connect")
+@BOTH
+async def test_a_chroot_is_created_and_hides_the_rest(coordinator: Coordinator) -> None:
+    inside = ZooKeeperClient(f"{coordinator.address}/made-by-connect")
     await inside.connect(DEADLINE)
-    outside = await connected(zookeeper)
+    outside = await connected(coordinator)
     await inside.create("/meta/x", b"1")
     assert await outside.get("/made-by-connect") == Node(None, 0)
     assert await outside.get("/made-by-connect/meta/x") == Node(b"1", 0)
@@ -95,6 +99,7 @@ async def test_a_chroot_is_created_and_hides_the_rest(zookeeper: ZooKeeper) -> N
     await outside.close()
 
 
+@BOTH
 async def test_without_connection_operations_wait_or_lose_patience_and_close_is_quick(gate: Gate) -> None:
     patient, hasty = await connected(gate), await connected(gate, patience=0.1)
     states: list[State] = []
@@ -118,14 +123,16 @@ async def test_without_connection_operations_wait_or_lose_patience_and_close_is_
     await patient.close()
 
 
-async def test_a_server_that_accepts_and_never_answers_is_soon_left(zookeeper: ZooKeeper) -> None:
-    async with Gate(zookeeper.address, deaf=1) as gate:
+@BOTH
+async def test_a_server_that_accepts_and_never_answers_is_soon_left(coordinator: Coordinator) -> None:
+    async with Gate(coordinator.address, deaf=1) as gate:
         client = ZooKeeperClient(gate.address, session_timeout=6.0)
         await client.connect(4.0)
         assert gate.connections == 2
         await client.close()
 
 
+@BOTH
 async def test_requests_under_way_when_the_connection_breaks_are_repeated(gate: Gate) -> None:
     client = await connected(gate)
     await client.create("/repeated")
@@ -141,6 +148,7 @@ async def test_requests_under_way_when_the_connection_breaks_are_repeated(gate: 
     await client.close()
 
 
+@BOTH
 async def test_whoever_waits_when_it_is_closed_gets_an_error(gate: Gate) -> None:
     client = await connected(gate)
     gate.cut()
@@ -152,11 +160,12 @@ async def test_whoever_waits_when_it_is_closed_gets_an_error(gate: Gate) -> None
     assert {type(each) for each in results} == {RegistryClosed}
 
 
+@pytest.mark.parametrize("kind", [ZooKeeper, Registry])
 async def test_a_broker_stays_registered_over_a_restart_of_zookeeper_and_is_again_when_the_session_ends(
-    tmp_path: Path,
+    kind: type[Coordinator], tmp_path: Path
 ) -> None:
-    require("ZooKeeper (Debian package zookeeper)", ZooKeeper.available())
-    with ZooKeeper(tmp_path) as server:
+    require("ZooKeeper (Debian package zookeeper)", kind is Registry or ZooKeeper.available())
+    with kind(tmp_path) as server:
         ours, theirs = await connected(server), await connected(server)
         broker = BrokerRegistration(ours, BrokerConfig(broker_id=3), BrokerAddress("10.0.0.5", 8123))
         await broker.register(["t"])
@@ -178,6 +187,7 @@ async def test_a_broker_stays_registered_over_a_restart_of_zookeeper_and_is_agai
         await theirs.close()
 
 
+@BOTH
 async def test_withdrawing_without_zookeeper_gives_up(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaq.cluster.registry._WITHDRAW_TIME", 0.1)
     client = await connected(gate)
@@ -205,6 +215,7 @@ def test_waking_the_thread_of_kazoo_never_waits_for_it() -> None:
         assert len(reading.recv(5000)) > 2 * REQUESTS_AT_ONCE
 
 
+@BOTH
 async def test_the_time_out_of_the_session_is_the_one_the_server_grants(zk: str) -> None:
     for asked, granted in ((0.1, 0.4), (5.0, 5.0), (3600.0, 60.0)):
         client = ZooKeeperClient(zk, session_timeout=asked)

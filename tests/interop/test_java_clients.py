@@ -1,12 +1,17 @@
-"""The real Java client at our broker, through a real ZooKeeper: it cannot tell it from the original."""
+"""The real Java client at our broker, through a real ZooKeeper or our registry: it cannot tell it from the original."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 from metaq.config.broker import load
+from tests.conftest import COORDINATORS
 from tests.embedding import serving, settings
 from tests.interop.conftest import SHORT_PAUSE_MS, Brokers, Judge
 from tests.interop.jvm import Event, Finished, with_settings
+
+pytestmark = pytest.mark.parametrize("coordinator", COORDINATORS, indirect=True)
 
 SEED = Path(__file__).parents[1] / "data" / "seed" / "server.ini"
 BEIJING = "127.0.51.33"
