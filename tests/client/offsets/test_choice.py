@@ -17,7 +17,8 @@ from metaq.client.offsets import (
 )
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
 from metaq.cluster.znodes import Position
-from metaq.errors import ConfigError
+from metaq.errors import ConfigError, NoBroker, OffsetStoreError
+from metaq.model import ClusterPartition
 from tests.client.offsets.conftest import many, place
 
 ALONE = Surroundings(home="/home/app")
@@ -80,6 +81,22 @@ async def test_a_store_handed_in_is_not_closed_by_who_uses_it() -> None:
     assert await store.load("g", list(many(2))) == await own.stored("g") == many(2)
     await store.close()
     assert not closed
+
+
+async def test_whatever_a_store_of_the_user_s_raises_is_an_error_that_is_tried_again() -> None:
+    class Broken(MemoryOffsets):
+        async def load(self, group: object, partitions: object) -> dict[ClusterPartition, Position]:
+            raise ZeroDivisionError("by zero")
+
+        async def save(self, group: object, positions: object) -> None:
+            raise NoBroker("away")
+
+    store = make_store(Broken(), ALONE)
+    with pytest.raises(OffsetStoreError, match="Broken: ZeroDivisionError by zero") as caught:
+        await store.load("g", [])
+    assert caught.value.retriable
+    with pytest.raises(NoBroker, match="away"):
+        await store.save("g", {})
 
 
 def test_the_positions_after_messages_are_those_of_the_last_in_each_partition() -> None:

@@ -1,7 +1,8 @@
 """From what `consumer(offsets=…)` is told to a store."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +14,7 @@ from metaq.client.offsets.sql import SqlOffsets
 from metaq.client.offsets.zookeeper import ZooKeeperOffsets
 from metaq.cluster.ports import Registry
 from metaq.cluster.znodes import Position, decode_partition
-from metaq.errors import ConfigError
+from metaq.errors import ClientError, ConfigError, OffsetStoreError, RegistryError
 from metaq.model import ClusterPartition
 from metaq.ports import Files, Threads
 
@@ -35,21 +36,36 @@ class Surroundings:
 
 
 class Borrowed:
-    """A store of somebody else's: closing it is left to him."""
+    """A store of somebody else's: closing it is left to him, and whatever it raises becomes OffsetStoreError.
+
+    In the original an exception that nobody expected ended all commits (client.md 14.11).
+    """
 
     def __init__(self, store: OffsetStore) -> None:
         self._store = store
 
     async def load(self, group: str, partitions: Sequence[ClusterPartition]) -> dict[ClusterPartition, Position]:
         """Ask the store."""
-        return await self._store.load(group, partitions)
+        with self._translated():
+            return await self._store.load(group, partitions)
 
     async def save(self, group: str, positions: Mapping[ClusterPartition, Position]) -> None:
         """Hand on to the store."""
-        await self._store.save(group, positions)
+        with self._translated():
+            await self._store.save(group, positions)
 
     async def close(self) -> None:
         """Nothing to do."""
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (ClientError, RegistryError):
+            raise
+        except Exception as exc:
+            name = type(self._store).__name__
+            raise OffsetStoreError(f"{name}: {type(exc).__name__} {exc}".rstrip()) from exc
 
 
 def make_store(choice: OffsetStore | str | None, around: Surroundings) -> OffsetStore:
