@@ -320,64 +320,64 @@ def test_what_a_failed_write_left_never_comes_back() -> None:
 
 
 class Course:
-    """What was asked of a spool and what it promised: items are numbers, one more each."""
+    """What was asked of a spool and what it promised. Items are numbers, each larger than those before."""
 
-    def __init__(self) -> None:
-        self.asked = 0
-        self.kept = 0
-        self.dropping = 0
-        self.dropped = 0
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.number = 0
+        self.kept: set[int] = set()
+        self.dropping: set[int] = set()
+        self.dropped: set[int] = set()
 
-    async def fill(self, spool: Spool, random: Random) -> None:
+    async def fill(self, spool: Spool) -> None:
         while True:
-            group = [self.asked + n for n in range(random.choice((1, 1, 2, 5)))]
-            self.asked += len(group)
-            await asyncio.gather(*(spool.append(b"%d" % n + bytes(n % 40)) for n in group))
-            self.kept = group[-1] + 1
-            await asyncio.sleep(random.choice((0.0, 0.001, 0.01)))
+            group = [self.number + n for n in range(self.random.choice((1, 1, 2, 5)))]
+            self.number += len(group)
+            await asyncio.gather(*(spool.append(b"%d" % n + b"." * (n % 40)) for n in group))
+            self.kept.update(group)
+            await asyncio.sleep(self.random.choice((0.0, 0.001, 0.01)))
 
-    async def empty(self, spool: Spool, random: Random) -> None:
+    async def empty(self, spool: Spool) -> None:
+        last = -1
         while True:
-            items = await spool.peek(random.choice((1, 3, 50)))
-            assert [int(item.rstrip(b"\0") or b"0") for item in items] == [self.dropping + n for n in range(len(items))]
-            self.dropping += len(items)
-            await spool.drop(len(items))
-            self.dropped = self.dropping
-            await asyncio.sleep(random.choice((0.0, 0.001, 0.02)))
+            numbers = [int(item.rstrip(b".")) for item in await spool.peek(self.random.choice((1, 3, 50)))]
+            assert numbers == sorted(set(numbers))
+            assert last < min(numbers, default=self.number)
+            last = max(numbers, default=last)
+            self.dropping.update(numbers)
+            await spool.drop(len(numbers))
+            self.dropped.update(numbers)
+            await asyncio.sleep(self.random.choice((0.0, 0.001, 0.02)))
 
 
-@pytest.mark.parametrize("power", [False, True])
-@pytest.mark.parametrize("seed", range(40))
-def test_after_a_crash_at_any_moment_what_was_kept_is_there_in_order(seed: int, power: bool) -> None:
+@pytest.mark.parametrize("ends", ["killed", "without power", "either"])
+@pytest.mark.parametrize("seed", range(20))
+def test_after_crashes_at_any_moment_what_was_kept_is_there_in_order(seed: int, ends: str) -> None:
     with World(seed) as world:
         machine = world.machine()
-        course = Course()
-        random = world.random_for("course")
+        course = Course(world.random_for("course"))
+
+        async def open_spool() -> Spool:
+            folder = await SpoolFolder.open(HOME, machine.disk, machine.threads.worker("spool"))
+            assert set(folder.keys) <= {"t@0-1"}
+            return await folder.spool("t@0-1", SMALL)
 
         async def live() -> None:
-            spool = await spool_on(machine)
-            await asyncio.gather(course.fill(spool, random), course.empty(spool, random))
+            spool = await open_spool()
+            await asyncio.gather(course.fill(spool), course.empty(spool))
 
         async def look() -> list[int]:
-            spool = await spool_on(machine)
-            size = spool.size
-            items = await take(spool)
-            assert sum(map(len, items)) == size
-            await spool.close()
-            return [int(item.rstrip(b"\0") or b"0") for item in items]
+            return [int(item.rstrip(b".")) for item in await take(await open_spool())]
 
-        for life in range(4):
-            machine.disk.crash_at(machine.disk.operations + random.randrange(1, 60 + 60 * life))
+        for life in range(6):
+            machine.disk.crash_at(machine.disk.operations + course.random.randrange(1, 40 + 40 * life))
             with pytest.raises(PowerLoss):
                 world.run(live())
-            machine.crash(power=power)
-            found = world.run(look())
-            first = found[0] if found else course.dropping
-            assert found == list(range(first, first + len(found)))
-            assert first <= course.dropping
-            assert power or first >= course.dropped
-            assert course.kept <= first + len(found) <= course.asked
-            course.asked = course.kept = course.dropping = course.dropped = first + len(found)
+            machine.crash(power=ends == "without power" or (ends == "either" and course.random.random() < 0.5))
+        found = world.run(look())
+        assert found == sorted(set(found))
+        assert course.kept - course.dropping <= set(found) <= set(range(course.number))
+        assert ends != "killed" or course.dropped.isdisjoint(found)
 
 
 def test_a_process_that_is_gone_gives_its_folder_back() -> None:

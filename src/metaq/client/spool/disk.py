@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from metaq.client.spool.entries import (
@@ -63,7 +64,11 @@ class SpoolDisk:
         return sorted(first for name in names if (first := segment_first(name)) is not None)
 
     def _recover(self) -> None:
-        """Find where the entries begin and end, and cut what a crash left behind them."""
+        """Find where the entries begin and end, and cut what a crash left behind them.
+
+        What is found is made durable: a process that was killed may have written it without having synced it.
+        """
+        self._files.sync_dir(self._path)
         while len(self._segments) > 1 and self._segments[1] <= self.mark:
             self._files.remove(self._file(self._segments.pop(0)))  # a crash came between mark and removal
         self.end = self._segments[0] if self._segments else self.mark
@@ -130,7 +135,7 @@ class SpoolDisk:
         if torn:
             log.warning("%s: %d bytes behind entry %d were never acknowledged, cut", path, torn, self.end)
             self._files.truncate(fd, self._tail)
-            self._files.fdatasync(fd)
+        self._files.fdatasync(fd)
 
     # appending
 
@@ -257,11 +262,20 @@ class SpoolDisk:
 
 
 def make_durable(files: Files, path: str) -> None:
-    """Make a directory and its missing parents so that their names survive a power loss."""
+    """Make a directory and its missing parents so that their names survive a power loss.
+
+    So does the name of the last one that is there: whoever made it may have been killed before it was synced.
+    """
     missing = []
     while not files.exists(path):
         missing.append(path)
-        path = path.rpartition("/")[0] or "/"
+        path = _parent(path)
+    with suppress(PermissionError):  # then it is none of ours
+        files.sync_dir(_parent(path))
     for each in reversed(missing):
         files.make_dir(each)
-        files.sync_dir(each.rpartition("/")[0] or "/")
+        files.sync_dir(_parent(each))
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0] or "/"

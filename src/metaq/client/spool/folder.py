@@ -151,16 +151,17 @@ async def _not_empty(folders: list[SpoolFolder]) -> list[Spool]:
 
 
 def _make(files: Files, path: str, key: str) -> None:
-    """Make the folder of a spool that knows its key."""
+    """Make the folder of a spool that knows its key; durable also if a process that was killed began it."""
     make_durable(files, path)
-    if not files.exists(f"{path}/{KEY_NAME}") or files.read(f"{path}/{KEY_NAME}") != key.encode():
-        fd = files.open(f"{path}/{KEY_NAME}", write=True, create=True)
-        try:
+    fd = files.open(f"{path}/{KEY_NAME}", write=True, create=True)
+    try:
+        if files.pread(fd, files.size(fd), 0) != key.encode():
             files.pwrite(fd, key.encode(), 0)
-            files.fdatasync(fd)
-        finally:
-            files.close(fd)
-        files.sync_dir(path)
+            files.truncate(fd, len(key.encode()))
+        files.fdatasync(fd)
+    finally:
+        files.close(fd)
+    files.sync_dir(path)
 
 
 def _keys_in(files: Files, path: str) -> list[str]:
