@@ -32,9 +32,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_a_sample_of_the_client_document_runs(sample: Sample, port: int) -> None:
+def test_a_sample_of_the_client_document_runs(sample: Sample, port: int, tmp_path: Path) -> None:
     threads = threading.active_count()
-    sample._replace(text=sample.text.replace("127.0.0.1:8123", f"127.0.0.1:{port}")).run({"metaq": metaq})
+    text = sample.text.replace("127.0.0.1:8123", f"127.0.0.1:{port}").replace("/var/spool/app", str(tmp_path))
+    sample._replace(text=text).run({"metaq": metaq})
     assert threading.active_count() == threads
 
 
@@ -44,7 +45,6 @@ def names() -> dict[str, object]:
     return {"metaq": metaq}
 
 
-@pytest.mark.xdist_group("consuming.md")
 @pytest.mark.parametrize("sample", CONSUMING, ids=str)
 def test_a_sample_of_the_document_on_consuming_runs(
     sample: Sample, port: int, names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
