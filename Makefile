@@ -17,6 +17,9 @@ soak: .venv/.ready-test  ## run the long forms of the tests
 check: .venv/.ready-check  ## format, lint, types, import order, budgets
 	@scripts/check.sh
 
+docs: .venv/.ready-docs  ## write the reference of the client, from its docstrings, into build/api
+	.venv/bin/python -m scripts.api_reference build/api
+
 bench: .venv/.ready-bench  ## measure beside the prototype and the Java broker; ARGS="--quick", ARGS=--help
 	.venv/bin/python -m bench.run $(ARGS)
 
@@ -26,5 +29,5 @@ clean:  ## remove what these targets made
 .venv/.ready-%: pyproject.toml scripts/setup.sh scripts/packages.sh
 	@PYTHON="$(PYTHON)" scripts/setup.sh $*
 
-.PHONY: help demo test soak check bench clean
+.PHONY: help demo test soak check docs bench clean
 .SECONDARY:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh demo|test|check|bench : makes .venv and installs what that target of the Makefile needs.
+# setup.sh demo|test|check|docs|bench : makes .venv and installs what that target of the Makefile needs.
 # PYTHON names the interpreter (3.11 or later). Leaves .venv/.ready-TARGET, which make compares with pyproject.toml; not
 # while a Debian package is missing, so that every run says again what it leaves out.
 set -eu
@@ -10,6 +10,7 @@ target=$1
 python=${PYTHON:-python3}
 case $target in
     demo | bench) extras="" ;;
+    docs) extras="[docs]" ;;
     *) extras="[test,check]" ;;
 esac
 

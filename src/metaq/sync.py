@@ -11,7 +11,7 @@ from typing import Self, Unpack
 from metaq import client
 from metaq.client.background import LoopThread
 from metaq.client.connect import Outside
-from metaq.client.consuming.options import ConsumerKeywords
+from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
 from metaq.client.consuming.plain import Consumer
 from metaq.client.message import Message
 from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOffsets, positions_after
@@ -31,6 +31,9 @@ from metaq.errors import (
     LinkClosed,
     MetaqError,
     NoBroker,
+    NoStoredOffset,
+    NoTimeInIds,
+    OffsetLost,
     OffsetStoreError,
     Refused,
     RegistryError,
@@ -49,6 +52,7 @@ __all__ = [
     "ClusterPartition",
     "ConfigError",
     "Consumer",
+    "ConsumerOptions",
     "CorruptMessage",
     "FileOffsets",
     "LinkClosed",
@@ -57,6 +61,9 @@ __all__ = [
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "NoStoredOffset",
+    "NoTimeInIds",
+    "OffsetLost",
     "OffsetStore",
     "OffsetStoreError",
     "OneWayProducer",

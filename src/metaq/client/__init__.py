@@ -3,6 +3,7 @@
 from metaq.client.browser import Browser
 from metaq.client.connect import connect
 from metaq.client.consuming.consumer import Consumer
+from metaq.client.consuming.options import ConsumerOptions
 from metaq.client.message import Message
 from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOffsets, positions_after
 from metaq.client.partitioner import ByKey, Selector
@@ -21,6 +22,9 @@ from metaq.errors import (
     LinkClosed,
     MetaqError,
     NoBroker,
+    NoStoredOffset,
+    NoTimeInIds,
+    OffsetLost,
     OffsetStoreError,
     Refused,
     RegistryError,
@@ -38,6 +42,7 @@ __all__ = [
     "ClusterPartition",
     "ConfigError",
     "Consumer",
+    "ConsumerOptions",
     "CorruptMessage",
     "FileOffsets",
     "LinkClosed",
@@ -46,6 +51,9 @@ __all__ = [
     "MessageQueue",
     "MetaqError",
     "NoBroker",
+    "NoStoredOffset",
+    "NoTimeInIds",
+    "OffsetLost",
     "OffsetStore",
     "OffsetStoreError",
     "OneWayProducer",

@@ -120,6 +120,7 @@ class Consumer:
 
     @property
     def is_closed(self) -> bool:
+        """Whether it was closed."""
         return self._is_closed
 
     @property
