@@ -40,7 +40,7 @@ class ByKey:
     key: KeyFunction = by_attribute
 
 
-SelectorChoice: TypeAlias = str | ByKey | Selector  # "round_robin", "random", "key", ByKey(function) or a function
+SelectorChoice: TypeAlias = str | ByKey | Selector  # one of _NAMED, ByKey(function) or a function
 Place: TypeAlias = str | int | BrokerPartition  # "1-0", a number where there is one broker, or a BrokerPartition
 
 
@@ -55,6 +55,22 @@ class RoundRobin:
     ) -> BrokerPartition:
         self._next += 1
         return partitions[self._next % len(partitions)]
+
+
+class BrokersInTurn:
+    """One broker after the other, and the partitions of each in turn: for few messages that should be spread widely."""
+
+    def __init__(self, random: Random) -> None:
+        self._next = random.randrange(1 << 30)
+
+    def __call__(
+        self, topic: str, partitions: Sequence[BrokerPartition], data: bytes, attribute: str | None, /
+    ) -> BrokerPartition:
+        brokers = sorted({partition.broker_id for partition in partitions})
+        self._next += 1
+        turn, number = divmod(self._next, len(brokers))
+        mine = [partition for partition in partitions if partition.broker_id == brokers[number]]
+        return mine[turn % len(mine)]
 
 
 class RandomChoice:
@@ -110,9 +126,13 @@ def key_hash(key: Key) -> int:
 
 _NAMED: Final[dict[str, Callable[[Random], Selector]]] = {
     "round_robin": RoundRobin,
+    "brokers": BrokersInTurn,
     "random": RandomChoice,
     "key": lambda random: KeySelector(by_attribute, RoundRobin(random)),
 }
+
+
+FREE: Final = (RoundRobin, BrokersInTurn, RandomChoice)  # those to which one partition is as good as another
 
 
 def make_selector(choice: SelectorChoice, random: Random) -> Selector:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from metaq.client.partitioner import RandomChoice, RoundRobin, Selector
+from metaq.client.partitioner import FREE, Selector
 from metaq.client.routes import Route, Routes
 from metaq.client.sending import Put
 from metaq.errors import NoBroker
@@ -23,7 +23,7 @@ class Picker:
         self._topics = (topic,) if default_topic is None else (topic, default_topic)
         self._routes = routes
         self._selector = selector
-        self.is_free = isinstance(selector, RoundRobin | RandomChoice)
+        self.is_free = isinstance(selector, FREE)
         self._changes = routes.changes
         self._seen = -1  # the generation that what follows was derived from
         self._partitions: list[BrokerPartition] = []

@@ -154,10 +154,11 @@ class MessageQueue:
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
 
-        `selector`: "round_robin", "random", "key" (by the attribute), `ByKey(function)` or a function that chooses, see
-        Selector. `retries` is how often a message may be sent again when it may have been stored already: then never
-        less than once, but perhaps twice. `in_flight`: messages without an answer, above which sending waits. While no
-        broker has the topic, the partitions of `default_topic` are used; the message keeps its own topic.
+        `selector`: "round_robin", "brokers" (each in turn), "random", "key" (by the attribute), `ByKey(function)` or a
+        function that chooses, see Selector. `retries` is how often a message may be sent again when it may have been
+        stored already: then never less than once, but perhaps twice. `in_flight`: messages without an answer, above
+        which sending waits. While no broker has the topic, the partitions of `default_topic` are used; the message
+        keeps its own topic.
         """
         if in_flight < 1 or retries < 0:
             raise ConfigError("in_flight is at least 1, retries at least 0")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaq.client.partitioner import (
+    BrokersInTurn,
     ByKey,
     KeySelector,
     RandomChoice,
@@ -31,6 +32,14 @@ def test_round_robin_takes_each_in_turn_from_anywhere() -> None:
     assert len({RoundRobin(Random(seed))("t", PARTITIONS, b"", None) for seed in range(50)}) > 1
 
 
+def test_brokers_in_turn_takes_another_broker_each_time_and_reaches_all_partitions() -> None:
+    partitions = [*PARTITIONS, BrokerPartition(7, 0)]
+    choose = BrokersInTurn(Random(1))
+    chosen = [choose("t", partitions, b"", None) for _ in range(9)]
+    assert all(len({partition.broker_id for partition in chosen[n : n + 3]}) == 3 for n in range(7))
+    assert sorted(set(chosen)) == partitions
+
+
 def test_random_reaches_all_about_alike() -> None:
     choose = RandomChoice(Random(1))
     counts = Counter(choose("t", PARTITIONS, b"", None) for _ in range(6000))
@@ -45,7 +54,7 @@ def test_selectors_are_named_or_given() -> None:
     assert isinstance(make_selector("round_robin", Random(1)), RoundRobin)
     assert isinstance(make_selector("random", Random(1)), RandomChoice)
     assert isinstance(make_selector("key", Random(1)), KeySelector)
-    with pytest.raises(ConfigError, match="there are round_robin, random, key"):
+    with pytest.raises(ConfigError, match="there are round_robin, brokers, random, key"):
         make_selector("sticky", Random(1))
 
 
