@@ -19,7 +19,7 @@ from metaq.client.partitioner import ByKey, KeyFunction, Layout, Place, Selector
 from metaq.client.plain import Producer, Sent
 from metaq.client.producing.items import Spooled
 from metaq.client.producing.one_way import DEFAULT_WINDOW
-from metaq.client.producing.options import OneWayKeywords, OrderedKeywords
+from metaq.client.producing.options import OneWayKeywords, OneWayOptions, OrderedKeywords, OrderedOptions
 from metaq.client.producing.plain import OneWayProducer, OrderedProducer
 from metaq.client.queue import Broker
 from metaq.client.reader import Start
@@ -28,6 +28,7 @@ from metaq.cluster.znodes import Position
 from metaq.errors import (
     ConfigError,
     CorruptMessage,
+    CorruptSpool,
     LinkClosed,
     MetaqError,
     NoBroker,
@@ -54,6 +55,7 @@ __all__ = [
     "Consumer",
     "ConsumerOptions",
     "CorruptMessage",
+    "CorruptSpool",
     "FileOffsets",
     "LinkClosed",
     "MemoryOffsets",
@@ -66,7 +68,9 @@ __all__ = [
     "OffsetLost",
     "OffsetStore",
     "OffsetStoreError",
+    "OneWayOptions",
     "OneWayProducer",
+    "OrderedOptions",
     "OrderedProducer",
     "Position",
     "Producer",

@@ -10,6 +10,7 @@ from metaq.client.partitioner import ByKey, Selector
 from metaq.client.producer import Producer
 from metaq.client.producing.items import Spooled
 from metaq.client.producing.one_way import OneWayProducer
+from metaq.client.producing.options import OneWayOptions, OrderedOptions
 from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.queue import MessageQueue
 from metaq.client.reader import Reader
@@ -19,6 +20,7 @@ from metaq.cluster.znodes import Position
 from metaq.errors import (
     ConfigError,
     CorruptMessage,
+    CorruptSpool,
     LinkClosed,
     MetaqError,
     NoBroker,
@@ -44,6 +46,7 @@ __all__ = [
     "Consumer",
     "ConsumerOptions",
     "CorruptMessage",
+    "CorruptSpool",
     "FileOffsets",
     "LinkClosed",
     "MemoryOffsets",
@@ -56,7 +59,9 @@ __all__ = [
     "OffsetLost",
     "OffsetStore",
     "OffsetStoreError",
+    "OneWayOptions",
     "OneWayProducer",
+    "OrderedOptions",
     "OrderedProducer",
     "Position",
     "Producer",
