@@ -1,4 +1,4 @@
-"""Every sample of README.md and quickstart.md: commands print what is shown below them, Python runs."""
+"""Every sample of README.md, quickstart.md and tutorial.md: commands print what is shown below, Python runs."""
 
 import os
 import re
@@ -15,25 +15,28 @@ from metaq.cli.home import Home
 from tests.cli.homes import DEADLINE, kill
 from tests.docs import Sample, samples
 
-PORT: Final = "8123"  # what the documents say; the tests take a free one
+PORT: Final = "8123"  # what the documents say; the tests take free ones
+REGISTRY_PORT: Final = "2181"
 
 
 class Shell:
     """Runs the commands of a document one after the other, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = str(free.getsockname()[1])
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            self._ports = {PORT: str(one.getsockname()[1]), REGISTRY_PORT: str(other.getsockname()[1])}
         self._folder = folder
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._environment = {"PATH": path, "HOME": str(folder), "PWD": str(folder)}
 
     def run(self, command: str) -> str:
         """Run one command and return what it prints on both; `export` lasts."""
-        command = command.replace(PORT, self.port)
+        command = self.translated(command)
         if command.startswith("metaq server init"):
+            if "--zookeeper" not in command:
+                command += f" --zookeeper 127.0.0.1:{self._ports[REGISTRY_PORT]}"
             # [pymetaq] is the last section of the file
-            command += f" --port {self.port} && echo bindAddress=127.0.0.1 >> broker/conf/server.ini"
+            command += f" --port {self._ports[PORT]} && echo bindAddress=127.0.0.1 >> broker/conf/server.ini"
         name, equals, value = command.removeprefix("export ").partition("=")
         if command.startswith("export ") and equals:
             self._environment[name] = value.replace("$PWD", str(self._folder))
@@ -49,7 +52,16 @@ class Shell:
             text=True,
             timeout=DEADLINE,
         )
-        return done.stdout.replace(self.port, PORT)
+        output = done.stdout
+        for documented, free in self._ports.items():
+            output = output.replace(free, documented)
+        return output
+
+    def translated(self, text: str) -> str:
+        """Return commands or code with the ports that are free in place of those of the document."""
+        for documented, free in self._ports.items():
+            text = text.replace(documented, free)
+        return text
 
 
 @pytest.fixture
@@ -78,8 +90,9 @@ def fits(output: str, expected: str) -> bool:
     return all_found and ("…" in expected.splitlines() or len(lines) == len(patterns))
 
 
-@pytest.mark.parametrize("document", ["../README.md", "quickstart.md"])
+@pytest.mark.parametrize("document", ["../README.md", "quickstart.md", "tutorial.md"])
 def test_every_sample_does_what_is_shown(document: str, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
     blocks = sorted([*samples(document, "console"), *samples(document)], key=lambda sample: sample.line)
     for block in blocks:
         if block.text.startswith("$ "):
@@ -87,7 +100,7 @@ def test_every_sample_does_what_is_shown(document: str, shell: Shell, capsys: py
                 output = shell.run(command)
                 assert fits(output, expected), f"{block}: $ {command}\n{output}"
         else:
-            block._replace(text=block.text.replace(PORT, shell.port)).run({})
+            block._replace(text=shell.translated(block.text)).run(names)
             assert capsys.readouterr().out
 
 
