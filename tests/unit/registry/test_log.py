@@ -310,7 +310,7 @@ def test_what_a_process_left_after_a_failed_sync_is_made_durable_before_anybody_
     async def second(keeper: Keeper) -> None:
         keeper.open()
 
-    for seed in range(20):
+    for seed in range(8):
         with World(seed) as world:
             keeper = Keeper(start_machine(world), Model(), LARGE, seed)
             world.run(first(keeper))
