@@ -1,4 +1,4 @@
-"""Every sample of docs/client.md and docs/consuming.md runs, against our own broker."""
+"""Every sample of docs/client.md, docs/consuming.md and docs/coming-from-….md runs, against our own broker."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,11 @@ from metaq.client.background import LoopThread
 from tests.docs import Sample, samples
 from tests.embedding import Serving, configured, settings
 
-SAMPLES = samples("client.md")
+SAMPLES = [
+    *samples("client.md"),
+    *samples("coming-from-java.md"),
+    *samples("coming-from-kafka-python.md"),
+]
 CONSUMING = samples("consuming.md")
 
 
