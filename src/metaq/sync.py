@@ -23,7 +23,7 @@ from metaq.client.producing.options import OneWayKeywords, OneWayOptions, Ordere
 from metaq.client.producing.plain import OneWayProducer, OrderedProducer
 from metaq.client.queue import Broker
 from metaq.client.reader import Start
-from metaq.client.spool import SpoolLimits
+from metaq.client.spool import Path, SpoolLimits
 from metaq.cluster.znodes import Position
 from metaq.errors import (
     ConfigError,
@@ -189,7 +189,7 @@ class MessageQueue:
         topic: str,
         *,
         layout: Layout,
-        spool: str,
+        spool: Path,
         key: KeyFunction = by_attribute,
         **options: Unpack[OrderedKeywords],
     ) -> OrderedProducer:
@@ -201,7 +201,7 @@ class MessageQueue:
         return self._ordered.setdefault(core, OrderedProducer(core, self._thread))
 
     def one_way_producer(
-        self, topic: str, *, spool: str, window: int = DEFAULT_WINDOW, **options: Unpack[OneWayKeywords]
+        self, topic: str, *, spool: Path, window: int = DEFAULT_WINDOW, **options: Unpack[OneWayKeywords]
     ) -> OneWayProducer:
         """Return a producer that takes messages without answering, the same for the same arguments.
 

@@ -251,6 +251,8 @@ async def test_what_is_no_message_is_not_taken(mq: metaq.aio.MessageQueue, spool
     producer = await one_way(mq, spool)
     with pytest.raises(TypeError):
         await producer.send("text")  # type: ignore[arg-type]
+    with pytest.raises(UnicodeEncodeError):
+        await producer.send(b"x", attribute="\ud800")
     for partition in ("1", BrokerPartition(-1, 0), BrokerPartition(0, 1 << 31)):
         with pytest.raises(ConfigError):
             await producer.send(b"x", partition=partition)

@@ -274,8 +274,11 @@ async def test_arguments_that_make_no_sense_leave_nothing_behind(
     assert not Path(f"{spool}/new").exists()
     with pytest.raises(TypeError):
         await producer.send("text")  # type: ignore[arg-type]
+    with pytest.raises(UnicodeEncodeError):
+        await producer.send(b"x", attribute="\ud800")
     with pytest.raises(ConfigError):
         await producer.send(b"x", partition="0-7")
+    assert isinstance(await producer.send(b"x", attribute="é"), Receipt)
     both = await mq.ordered_producer("w", layout="0:1;1:1", spool=spool)
     with pytest.raises(ConfigError, match=r"several brokers \(0, 1\)"):
         await both.send(b"x", partition=0)

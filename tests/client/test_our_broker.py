@@ -89,6 +89,43 @@ async def test_a_restart_is_ridden_out_and_nothing_acknowledged_is_missing(tmp_p
     await broker.end()
 
 
+async def test_producers_with_a_spool_ride_out_restarts(tmp_path: Path) -> None:
+    config = configured(tmp_path, settings(tmp_path))
+    broker = await Serving(config).start()
+    config = configured(tmp_path, settings(tmp_path, {"serverPort": broker.port}))
+    async with connect(broker) as mq:
+        ordered = await mq.ordered_producer("test", layout="0:2", spool=tmp_path / "spool", patience=0.02, retry=0.05)
+        one_way = await mq.one_way_producer("quick", spool=tmp_path / "spool", patience=0.02, retry=0.05)
+        bodies = [b"%d" % n for n in range(600)]
+
+        async def send() -> None:
+            for body in bodies:
+                await ordered.send(body, attribute="alice")
+                await one_way.send(body)
+                await asyncio.sleep(0)
+
+        sending = asyncio.ensure_future(send())
+        for turn in (1, 2):
+            while ordered.sent + ordered.spooled < 150 * turn:
+                await asyncio.sleep(0.001)
+            await broker.end()
+            while ordered.spooled + one_way.spooled < 50 * turn and not sending.done():
+                await asyncio.sleep(0.001)
+            broker = await Serving(config).start()
+        async with asyncio.timeout(20):
+            await sending
+            assert await ordered.drain()
+            assert await one_way.drain()
+        assert ordered.spooled
+        assert one_way.spooled
+        assert list(dict.fromkeys([m.data async for m in mq.browse("test")])) == bodies
+        assert {m.data async for m in mq.browse("quick")} == set(bodies)
+        with pytest.raises(Refused, match="do not accept topic other"):
+            other = await mq.ordered_producer("other", layout="0:2", spool=tmp_path / "spool", keep_refused=False)
+            await other.send(b"x")
+    await broker.end()
+
+
 async def read_until(reader: metaq.aio.Reader, last: bytes) -> list[bytes]:
     """Return what is read up to a certain message."""
     read: list[bytes] = []

@@ -139,15 +139,19 @@ async def test_processes_that_share_a_folder_get_one_each_and_inherit_what_other
 
 async def test_the_spools_of_a_client_share_a_thread_and_end_with_it(tmp_path: Path) -> None:
     spools = Spools(OsFiles(), OsThreads(asyncio.get_running_loop()))
-    ordered = await spools.ordered(str(tmp_path))
-    shared = await spools.shared(str(tmp_path))
+    ordered = await spools.ordered(tmp_path)
+    shared = await spools.one_way(str(tmp_path), "t")
     assert (ordered.path, await spools.ordered(f"{tmp_path}/x/..")) == (f"{tmp_path}/ordered", ordered)
-    assert await spools.shared(str(tmp_path)) is shared
+    assert await spools.one_way(tmp_path, "t") is shared
+    assert await spools.one_way(tmp_path, "u") is not shared
     await (await shared.spool("k")).append(b"x")
+    with pytest.raises(ConfigError, match="needs a folder"):
+        await spools.ordered("")
     await spools.close()
     await spools.close()
     with pytest.raises(ConfigError, match="closed"):
-        await spools.shared(str(tmp_path))
+        await spools.one_way(tmp_path, "t")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one-way", "ordered"]
 
 
 async def test_a_cut_at_any_byte_leaves_the_items_before_it_and_a_spool_that_works(
@@ -198,6 +202,11 @@ async def test_damage_in_the_middle_is_told_and_nothing_is_changed(tmp_path: Pat
     with pytest.raises(CorruptSpool, match=rf"{files[1].name}: entry \d+ at \d+ is damaged"):
         await Spool.open(str(tmp_path), OsFiles(), worker, SMALL)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_limits_leave_room_for_something() -> None:
+    with pytest.raises(ConfigError, match="count is at least 1, not 0"):
+        SpoolLimits(count=0)
 
 
 async def test_limits_are_kept_and_told(tmp_path: Path, worker: OsWorker) -> None:

@@ -29,7 +29,7 @@ from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.reader import Reader, ReaderOptions, Start
 from metaq.client.replay import find_offset
 from metaq.client.routes import Routes
-from metaq.client.spool import Spools
+from metaq.client.spool import Path, Spools
 from metaq.config.topics import unfit
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress, TopicPartition
@@ -177,7 +177,7 @@ class MessageQueue:
         topic: str,
         *,
         layout: Layout,
-        spool: str,
+        spool: Path,
         key: KeyFunction = by_attribute,
         **options: Unpack[OrderedKeywords],
     ) -> OrderedProducer:
@@ -190,7 +190,7 @@ class MessageQueue:
         return await self._with_spool.ordered(_topic(topic), layout, spool, key, OrderedOptions(**options))
 
     async def one_way_producer(
-        self, topic: str, *, spool: str, window: int = DEFAULT_WINDOW, **options: Unpack[OneWayKeywords]
+        self, topic: str, *, spool: Path, window: int = DEFAULT_WINDOW, **options: Unpack[OneWayKeywords]
     ) -> OneWayProducer:
         """Return a producer that takes messages without answering, the same for the same arguments.
 

@@ -9,7 +9,7 @@ from metaq.client.producing.options import OneWayOptions, OrderedOptions
 from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.producing.resending import Resending
 from metaq.client.routes import Routes
-from metaq.client.spool import Spools
+from metaq.client.spool import Path, Spools
 from metaq.errors import ConfigError
 from metaq.ports import Random
 
@@ -26,7 +26,7 @@ class SpoolingProducers:
         self._turn = asyncio.Lock()
 
     async def ordered(
-        self, topic: str, layout: Layout, spool: str, key: KeyFunction, options: OrderedOptions
+        self, topic: str, layout: Layout, spool: Path, key: KeyFunction, options: OrderedOptions
     ) -> OrderedProducer:
         """Return the producer, which has begun to send what was left. Raises ConfigError, SpoolError."""
         partitions = parse_layout(layout, topic)
@@ -43,24 +43,23 @@ class SpoolingProducers:
                 raise ConfigError(f"{topic}: there is an ordered producer with another layout, key or options already")
             return producer
 
-    async def one_way(self, topic: str, spool: str, window: int, options: OneWayOptions) -> OneWayProducer:
+    async def one_way(self, topic: str, spool: Path, window: int, options: OneWayOptions) -> OneWayProducer:
         """Return the producer, which has begun to send what was left. Raises ConfigError, SpoolError."""
         if window < 1:
             raise ConfigError(f"window is at least 1, not {window}")
         wanted = (window, options)
         async with self._turn:
-            folder = await self._spools.shared(spool)
+            folder = await self._spools.one_way(spool, topic)
             known, producer = self._one_way.get((topic, folder.path), (None, None))
             if producer is None or producer.is_closed:
                 own = await folder.spool(topic, options.limits)
-                left = [each for each in folder.inherited if each.key == topic]
                 core = Producer(
                     topic,
                     self._routes,
                     make_selector("round_robin", self._random),
                     ProducerOptions(timeout=options.timeout, in_flight=2 * window + 1000),
                 )
-                resending = Resending(core, [own, *left], self._routes.changes, options)
+                resending = Resending(core, [own, *folder.inherited], self._routes.changes, options)
                 producer = OneWayProducer(core, own, resending, options, window)
                 self._one_way[topic, folder.path] = wanted, producer
             elif known != wanted:

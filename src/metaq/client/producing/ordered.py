@@ -151,6 +151,8 @@ class OrderedProducer:
         if self._is_closed:
             raise NoBroker(f"{self.topic}: the producer is closed")
         checked(data, attribute)
+        if attribute:
+            attribute.encode()  # what cannot be must not come to a lane
         if partition is None:
             chosen = self._selector(self.topic, self._partitions, data, attribute)
         else:

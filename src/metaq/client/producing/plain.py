@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from metaq.client.background import LoopThread
@@ -11,6 +12,7 @@ from metaq.client.producing.one_way import OneWayProducer as CoreOneWayProducer
 from metaq.client.producing.ordered import OrderedProducer as CoreOrderedProducer
 from metaq.model import BrokerPartition, Receipt
 
+_TOGETHER: Final = 1000  # messages of an ordered send_many under way at once
 _AHEAD: Final = 4096  # messages taken that the background thread does not know yet
 
 
@@ -50,9 +52,12 @@ class OrderedProducer:
     def send_many(
         self, bodies: Iterable[bytes], *, attribute: str | None = None, partition: Place | None = None
     ) -> list[Receipt | Spooled]:
-        """Send messages in order and return what `send` would for each. What is no list is made one first."""
-        chunk = bodies if isinstance(bodies, list) else list(bodies)
-        return self._thread.call(self._core.send_many(chunk, attribute=attribute, partition=partition))
+        """Send messages in order and return what `send` would for each. They are read in this thread, in parts."""
+        results: list[Receipt | Spooled] = []
+        source = iter(bodies)
+        while chunk := list(islice(source, _TOGETHER)):
+            results += self._thread.call(self._core.send_many(chunk, attribute=attribute, partition=partition))
+        return results
 
     def flush(self) -> None:
         """Wait until all messages are stored or on disk."""

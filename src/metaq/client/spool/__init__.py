@@ -10,6 +10,6 @@ for item in await spool.peek(100):
 
 from metaq.client.spool.fifo import DEFAULT_LIMITS, Spool, SpoolLimits
 from metaq.client.spool.folder import SharedFolder, SpoolFolder
-from metaq.client.spool.spools import Spools
+from metaq.client.spool.spools import Path, Spools
 
-__all__ = ["DEFAULT_LIMITS", "SharedFolder", "Spool", "SpoolFolder", "SpoolLimits", "Spools"]
+__all__ = ["DEFAULT_LIMITS", "Path", "SharedFolder", "Spool", "SpoolFolder", "SpoolLimits", "Spools"]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, Self, TypeVar
 
 from metaq.client.spool.disk import SpoolDisk, make_durable
-from metaq.errors import SpoolError, SpoolFull
+from metaq.errors import ConfigError, SpoolError, SpoolFull
 from metaq.ports import Files, Worker
 
 T = TypeVar("T")
@@ -27,6 +27,11 @@ class SpoolLimits:
     count: int = 500_000  # items; as the original
     size: int = 1 << 30  # bytes of items
     segment: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("count", "size", "segment"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is at least 1, not {getattr(self, name)!r}")
 
 
 DEFAULT_LIMITS: Final = SpoolLimits()

@@ -2,13 +2,17 @@
 
 import asyncio
 import os
-from typing import Final
+from typing import Final, TypeAlias
 
+from metaq.client.spool.entries import folder_name
 from metaq.client.spool.folder import SharedFolder, SpoolFolder
 from metaq.errors import ConfigError
 from metaq.ports import Files, Threads, Worker
 
+Path: TypeAlias = str | os.PathLike[str]
+
 _ORDERED: Final = "ordered"
+_ONE_WAY: Final = "one-way"
 
 
 class Spools:
@@ -23,7 +27,7 @@ class Spools:
         self._turn = asyncio.Lock()
         self._is_closed = False
 
-    async def ordered(self, path: str) -> SpoolFolder:
+    async def ordered(self, path: Path) -> SpoolFolder:
         """Return the folder `ordered` in a home, which this process alone has. Raises SpoolLocked, SpoolError."""
         async with self._turn:
             home = self._home(path)
@@ -31,10 +35,13 @@ class Spools:
                 self._ordered[home] = await SpoolFolder.open(f"{home}/{_ORDERED}", self._files, self._thread())
             return self._ordered[home]
 
-    async def shared(self, path: str) -> SharedFolder:
-        """Return a home that other processes may use at the same time. Raises SpoolError, CorruptSpool."""
+    async def one_way(self, path: Path, topic: str) -> SharedFolder:
+        """Return a topic's folder in a home, which other processes may use at the same time.
+
+        Raises SpoolError, CorruptSpool.
+        """
         async with self._turn:
-            home = self._home(path)
+            home = f"{self._home(path)}/{_ONE_WAY}/{folder_name(topic)}"
             if home not in self._shared:
                 self._shared[home] = await SharedFolder.open(home, self._files, self._thread())
             return self._shared[home]
@@ -53,12 +60,13 @@ class Spools:
                 if worker is not None:
                     worker.close()
 
-    def _home(self, path: str) -> str:
+    def _home(self, path: Path) -> str:
         if self._is_closed:
             raise ConfigError("the client is closed")
-        if not path:
+        text = os.fspath(path)
+        if not text:
             raise ConfigError("a spool needs a folder")
-        return os.path.abspath(os.path.expanduser(path))
+        return os.path.abspath(os.path.expanduser(text))
 
     def _thread(self) -> Worker:
         if self._worker is None:
