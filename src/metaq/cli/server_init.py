@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict, Unpack
 
 import click
 
@@ -28,10 +28,21 @@ class Part(NamedTuple):
     executable: bool
 
 
+class Options(TypedDict):
+    """What the file is to say."""
+
+    data: str | None
+    port: int
+    topics: tuple[str, ...]
+    partitions: int
+    zookeeper: str
+
+
 @click.command()
 @click.argument("directory", metavar="DIR")
 @click.option("--data", metavar="DIR", help="Where messages lie.  [default: the folder meta of the user's home]")
 @click.option("--port", type=int, default=DEFAULT_PORT, show_default=True)
+@click.option("--partitions", type=click.IntRange(min=1), default=1, show_default=True, help="Partitions of a topic.")
 @click.option("--topic", "topics", multiple=True, metavar="TOPIC", help="A topic to begin with; may be repeated.")
 @click.option(
     "--zookeeper",
@@ -41,14 +52,15 @@ class Part(NamedTuple):
     help="host:port[,host:port…] of ZooKeeper; `none` runs without.",
 )
 @json_option
-def init(directory: str, data: str | None, port: int, topics: tuple[str, ...], zookeeper: str, as_json: bool) -> None:
+def init(directory: str, as_json: bool, **options: Unpack[Options]) -> None:
     """Make a home in DIR. Files that are there already are left as they are."""
     home = Home(Path(directory).absolute())
     draft = Draft(
-        data_path=None if data is None else str(Path(data).absolute()),
-        server_port=port,
-        topics=topics or ("test",),
-        zookeeper=None if zookeeper == "none" else zookeeper,
+        data_path=None if options["data"] is None else str(Path(options["data"]).absolute()),
+        server_port=options["port"],
+        num_partitions=options["partitions"],
+        topics=options["topics"] or ("test",),
+        zookeeper=None if options["zookeeper"] == "none" else options["zookeeper"],
     )
     text = server_ini(draft)
     parse(text.encode(), str(home.ini))  # a mistake in an option is told before anything is made
