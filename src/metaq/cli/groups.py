@@ -107,7 +107,10 @@ def show_(group: str, store: str | None, as_json: bool) -> None:
         members = [{"id": name, "topics": list(topics)} for name, topics in found.members.items()]
         emit({"group": group, "members": members, "lag": found.lag, "partitions": list(map(describe, found.parts))})
         return
-    table(("MEMBER", "TOPICS"), [(name, ",".join(topics) or "-") for name, topics in found.members.items()])
+    if found.members:
+        table(("MEMBER", "TOPICS"), [(name, ",".join(topics) or "-") for name, topics in found.members.items()])
+    else:
+        say("no members")
     say("")
     rows = [
         (p.place.topic, p.place.partition, shown(p.owner), offset(p), end(p), shown(p.lag), p.note) for p in found.parts
