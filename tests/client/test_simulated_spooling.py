@@ -46,6 +46,7 @@ class Day:
         self.sent = dict.fromkeys(PARTITIONS, 0)  # how many each partition was sent, and has told so
         self.flushed: set[bytes] = set()
         self.number = 0
+        self.dead: list[asyncio.Task[object]] = []  # what is left of processes that have ended, and never ends
 
     def connect(self) -> metaq.aio.MessageQueue:
         outside = Outside(
@@ -120,6 +121,7 @@ class Day:
                 self.machine.crash(power=self.random.random() < 0.5)
             except Killed:
                 pass
+            self.dead += asyncio.all_tasks(self.world.loop)
 
 
 async def ordered(mq: metaq.aio.MessageQueue) -> metaq.aio.OrderedProducer:

@@ -368,7 +368,7 @@ def test_after_crashes_at_any_moment_what_was_kept_is_there_in_order(seed: int, 
 
         async def open_spool() -> Spool:
             folder = await SpoolFolder.open(HOME, machine.disk, machine.threads.worker("spool"))
-            assert set(folder.keys) <= {"t@0-1"}
+            assert folder.keys == ["t@0-1"] or (not folder.keys and not course.kept)
             return await folder.spool("t@0-1", SMALL)
 
         async def live() -> None:
