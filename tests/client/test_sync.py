@@ -13,9 +13,9 @@ import pytest
 import metaq
 from metaq.errors import ConfigError, CorruptMessage, LinkClosed, NoBroker, Refused
 from metaq.model import TopicPartition
-from metaq.protocol.commands import Get, Put
+from metaq.protocol.commands import Command, Get, Put, Version
 from tests.client.conftest import QUICK
-from tests.client.fake_broker import FakeBroker, silence, status
+from tests.client.fake_broker import FakeBroker, Peer, behave, held, release, silence, status
 
 T0 = TopicPartition("t", 0)
 
@@ -299,3 +299,25 @@ def test_closing_tells_all_whose_messages_were_not_sent(fake: FakeBroker) -> Non
     assert len(errors) == 3
     assert len(sent) >= 5
     assert all(isinstance(each.exception(5), LinkClosed | NoBroker) for each in sent)
+
+
+def test_sending_waits_when_too_many_bytes_have_no_answer(fake: FakeBroker, mq: metaq.MessageQueue) -> None:
+    def release_all(peer: Peer, command: Command) -> None:
+        fake.always(Put, behave)
+        release(fake)
+        behave(peer, command)
+
+    producer = mq.producer("t")
+    fake.always(Put, held)
+    piece = bytes(1 << 20)
+    sent: list[metaq.sync.Sent] = []
+    sender = threading.Thread(
+        target=lambda: sent.extend(producer.send_nowait(piece, partition=0) for _ in range(100)), daemon=True
+    )
+    sender.start()
+    eventually(lambda: producer._waiting)
+    assert producer._under_way == 63  # a message is a few bytes more than its data
+    fake.always(Version, release_all)
+    with metaq.connect(fake.url, link=QUICK):
+        sender.join(20)
+    assert [each.result(10).offset for each in sent] == [n * (len(piece) + 20) for n in range(100)]

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from itertools import islice
+from sys import getsizeof
 from typing import Final, NamedTuple, TypeVar
 
 from metaq.client.background import LoopThread
@@ -18,13 +19,15 @@ T = TypeVar("T")
 
 _CHUNK: Final = 4096  # messages of a generator handed to the other thread at once
 _MOST_REMEMBERED: Final = 100  # errors nobody asked for, kept for `flush`
+_MOST_SIZE: Final = 64 << 20  # bytes of send_nowait without an outcome; above it sending waits
 
 
 class Sent(Future[Receipt]):
     """The outcome of one `send_nowait`. An error that nobody asked it for is raised by `flush` instead."""
 
-    def __init__(self, settled: "Callable[[Sent], None]") -> None:
+    def __init__(self, settled: "Callable[[Sent], None]", size: int) -> None:
         super().__init__()
+        self.size = size  # bytes that are held meanwhile
         self.seen = False  # whether somebody asked
         self.is_failed = False
         self._tell = settled
@@ -80,6 +83,7 @@ class Producer:
         self._thread = thread
         self._most = in_flight
         self._under_way = 0  # messages of send_nowait without an outcome
+        self._size = 0  # bytes of them
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._waiting = 0  # threads that wait for room
@@ -109,10 +113,11 @@ class Producer:
     ) -> Sent:
         """Send a message and return the future of its receipt; waits only while too much is in flight."""
         self._thread.check()
-        sent = Sent(self._settled)
+        sent = Sent(self._settled, getsizeof(data))
         with self._lock:
-            self._wait_for_room()
+            self._wait_for_room(sent.size)
             self._under_way += 1
+            self._size += sent.size
             self._orders.append(_Order(sent, data, attribute, partition, timeout))
             starts, self._is_pumping = not self._is_pumping, True
         if starts:
@@ -123,9 +128,9 @@ class Producer:
                 raise
         return sent
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, size: int) -> None:
         """Wait, with the lock, while too much is under way. Raises ConfigError if the client is closed meanwhile."""
-        while self._under_way >= self._most:
+        while self._under_way >= self._most or (self._under_way and self._size + size > _MOST_SIZE):
             self._waiting += 1
             try:
                 self._room.wait()
@@ -228,6 +233,7 @@ class Producer:
     def _settled(self, sent: Sent) -> None:
         with self._lock:
             self._under_way -= 1
+            self._size -= sent.size
             if self._waiting:
                 self._room.notify()
         if sent.is_failed:
