@@ -31,7 +31,7 @@ async def until_async(condition: Callable[[], Awaitable[bool]]) -> None:
 class Ensemble(Protocol):
     """A ZooKeeper, real or not, with an empty tree for each test."""
 
-    async def connect(self) -> Registry:
+    async def connect(self, session_timeout: float = 5.0) -> Registry:
         """Begin a session; it is closed at the end of the test."""
 
     async def close(self, registry: Registry) -> None: ...
@@ -45,8 +45,8 @@ class RealEnsemble:
         self._hosts = hosts
         self._clients: list[ZooKeeperClient] = []
 
-    async def connect(self) -> ZooKeeperClient:
-        client = ZooKeeperClient(self._hosts, session_timeout=5.0)
+    async def connect(self, session_timeout: float = 5.0) -> ZooKeeperClient:
+        client = ZooKeeperClient(self._hosts, session_timeout=session_timeout)
         await client.connect(DEADLINE)
         self._clients.append(client)
         return client
@@ -69,8 +69,8 @@ class MemoryEnsemble:
         self.tree = MemoryTree()
         self._clients: list[MemoryRegistry] = []
 
-    async def connect(self) -> MemoryRegistry:
-        client = MemoryRegistry(self.tree)
+    async def connect(self, session_timeout: float = 5.0) -> MemoryRegistry:
+        client = MemoryRegistry(self.tree, session_timeout=session_timeout)
         await client.connect()
         self._clients.append(client)
         return client

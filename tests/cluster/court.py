@@ -1,7 +1,7 @@
 """Members of groups that consume nothing, and who watches that no partition is consumed twice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from metaq.cluster.assignment import Strategy, assign, sort_texts
@@ -51,6 +51,7 @@ class Party:
         self.taking: Callable[[Sequence[ClusterPartition]], Awaitable[None]] | None = None
         self.giving: Callable[[Sequence[ClusterPartition]], Awaitable[None]] | None = None
         self.session = 0
+        self.dead = False
         self._court = court
         self._registry = registry
         self._under_way: set[ClusterPartition] = set()
@@ -83,13 +84,18 @@ class Party:
         self.calls.append(("lose", tuple(partitions)))
         self._let_go(partitions)
 
+    def die(self) -> None:
+        """Consume nothing any more, without anybody having asked for that."""
+        self._let_go(self.has)
+        self.dead = True
+
     def _begin(self, verb: str, partitions: Sequence[ClusterPartition]) -> None:
         assert self._under_way.isdisjoint(partitions), f"{self} is asked to {verb} what it is busy with"
-        assert self.has.isdisjoint(partitions) if verb == "take" else self.has.issuperset(partitions)
+        assert self.dead or (self.has.isdisjoint if verb == "take" else self.has.issuperset)(partitions)
         self._under_way.update(partitions)
         self.calls.append((verb, tuple(partitions)))
 
-    def _let_go(self, partitions: Sequence[ClusterPartition]) -> None:
+    def _let_go(self, partitions: Collection[ClusterPartition]) -> None:
         for each in self.has & set(partitions):
             self._court.lets_go(self, each)
             self.has.discard(each)
@@ -118,12 +124,26 @@ class Member:
         return list(sort_texts(str(each.partition) for each in self.membership.owned))
 
 
-def options(name: str, *topics: str, strategy: Strategy = "default", **others: float) -> MembershipOptions:
-    return MembershipOptions(group="g", topics=topics or (TOPIC,), consumer_id=name, strategy=strategy, **others)  # type: ignore[arg-type]
+def options(
+    name: str, *topics: str, strategy: Strategy = "default", sync_time: float = 5.0, timeout: float = 30.0
+) -> MembershipOptions:
+    return MembershipOptions(
+        group="g",
+        topics=topics or (TOPIC,),
+        consumer_id=name,
+        strategy=strategy,
+        sync_time=sync_time,
+        timeout=timeout,
+    )
 
 
 def partitions_of(count: int, topic: str = TOPIC, broker: int = 0) -> list[ClusterPartition]:
     return [ClusterPartition(topic, BrokerPartition(broker, n)) for n in range(count)]
+
+
+def texts(count: int, topic: str = TOPIC) -> dict[str, list[str]]:
+    """Return what `offer` offers as `settled` wants to know it."""
+    return {topic: [str(each.partition) for each in partitions_of(count)]}
 
 
 async def offer(registry: Registry, count: int, topic: str = TOPIC, broker: int = 0) -> None:

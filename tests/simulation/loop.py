@@ -78,6 +78,10 @@ class SimLoop(asyncio.BaseEventLoop):
             return max(self._scheduled[0].when(), self._selector.now)
         return near
 
+    def hold_up(self, seconds: float) -> None:
+        """Let time pass as if the present call took so long."""
+        self._selector.now += seconds
+
     def stop_at(self, time: float) -> None:
         """Raise TimeoutError out of the run instead of going beyond this time; `inf`: never."""
         self._selector.limit = time

@@ -28,8 +28,9 @@ __all__ = ["Holder", "Membership", "MembershipOptions"]
 
 log = logging.getLogger(__name__)
 
-_PAUSE: Final = 0.1  # seconds before trying again what failed; doubles up to `sync_time`
-_BURST: Final = 5  # rounds at once; what changes in a storm is looked at so often in _BURST_TIME seconds
+_PAUSE: Final = 0.1  # seconds before trying again what failed; doubles up to _LONGEST_PAUSE or `sync_time`
+_LONGEST_PAUSE: Final = 5.0
+_BURST: Final = 10  # rounds at once; what changes in a storm is looked at so often in _BURST_TIME seconds
 _BURST_TIME: Final = 0.25
 _AWAY: Final = 1.0  # seconds without a connection after which leaving does without ZooKeeper
 _LEAVE_TRIES: Final = 5
@@ -206,7 +207,7 @@ class Membership:
 
     def _pause(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row."""
-        longest = min(_PAUSE * 2.0 ** min(failures - 1, 16), self._options.sync_time)
+        longest = min(_PAUSE * 2.0 ** min(failures - 1, 16), _LONGEST_PAUSE, self._options.sync_time)
         return longest * (0.5 + 0.5 * self._random.random())
 
     def _settle(self, waiters: list[asyncio.Future[None]]) -> None:
@@ -308,7 +309,7 @@ class Membership:
             await self._claims.release(idle)
             self._holding.remove(idle)
         now = asyncio.get_running_loop().time()
-        for each in failed:
+        for each in sorted(failed):
             failures = self._failures.get(each, (0, 0.0))[0] + 1
             self._failures[each] = failures, now + self._pause(failures)
 
@@ -342,7 +343,7 @@ class Membership:
             self._told = told
 
     def _suspect(self, partition: ClusterPartition) -> None:
-        if partition in self._holding or partition in self._awaited:
+        if partition in self._holding or partition in self._awaited or partition in self._attempted:
             self._suspects.add(partition)
             self._wake.set()
 
