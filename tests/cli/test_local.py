@@ -1,7 +1,9 @@
 """A broker with a registry of its own: everything on one machine, nothing else to install."""
 
 import json
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from metaq.cli.home import Home
 from metaq.cli.main import run
-from tests.cli.homes import INI, kill, made_home
+from tests.cli.homes import DEADLINE, INI, kill, line_of, made_home, metaq
 
 Capture = pytest.CaptureFixture[str]
 
@@ -99,3 +101,25 @@ def test_the_properties_of_the_original_say_where_its_data_lies(local: Home, tmp
     both = ["-D", f"zk.server.logDirectory={tmp_path}/log", "-D", f"zk.server.snapDirectory={folder}"]
     assert run(["server", "start", "local", *both]) == 1
     assert "are one folder here" in capsys.readouterr().err
+
+
+def test_the_registry_alone_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    command = metaq("registry", "run", "--port", "0", "--data", str(tmp_path / "data"))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            port = int(line_of(process).removeprefix("ready 127.0.0.1:"))
+            with socket.create_connection((HERE, port)) as asked:
+                asked.sendall(b"ruok")
+                assert asked.recv(10) == b"imok"
+            again = subprocess.run(command, check=False, capture_output=True, timeout=DEADLINE)
+            assert again.returncode == 1
+            assert str(tmp_path / "data").encode() in again.stderr
+            taken = metaq("registry", "run", "--port", str(port), "--data", str(tmp_path / "other"))
+            other = subprocess.run(taken, check=False, capture_output=True, timeout=DEADLINE)
+            assert other.returncode == 1
+            assert b"something else does already" in other.stderr
+        finally:
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    assert err.endswith(b"stopped in order\n")

@@ -7,8 +7,10 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from random import SystemRandom
 from typing import Final, NamedTuple
 
 import click
@@ -17,8 +19,9 @@ from metaq.app import real_world
 from metaq.cli.home import Home
 from metaq.config.model import BrokerConfig
 from metaq.errors import ConfigError, StoreError
+from metaq.ports import World
 from metaq.registry.options import RegistryOptions
-from metaq.registry.running import running_registry
+from metaq.registry.running import RunningRegistry, running_registry
 
 log = logging.getLogger(__name__)
 
@@ -91,36 +94,44 @@ async def beside(local: Local | None, stop: asyncio.Event) -> AsyncIterator[None
         yield
         return
     failures: list[StoreError] = []
-    try:
-        async with running_registry(local.place, local.host, local.port, real_world(), local.options) as registry:
-            log.info("registry for this machine at %s:%d, its data in %s", local.host, local.port, local.place)
+    async with AsyncExitStack() as stack:
+        registry = await opened(stack, local, "as zk.zkConnect says")
+        log.info("registry for this machine at %s:%d, its data in %s", local.host, local.port, local.place)
 
-            async def watch() -> None:
-                failures.append(await registry.failed())
-                stop.set()
+        async def watch() -> None:
+            failures.append(await registry.failed())
+            stop.set()
 
-            watching = asyncio.create_task(watch(), name="watch the registry")
-            try:
-                yield
-            finally:
-                watching.cancel()
-                await asyncio.wait([watching])
-    except OSError as exc:
-        raise _explained(exc, local) from exc
+        watching = asyncio.create_task(watch(), name="watch the registry")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
     if failures:
         raise failures[0]
 
 
-def _explained(exc: OSError, local: Local) -> ConfigError | OSError:
-    where = f"the registry cannot serve at {local.host}:{local.port}, as zk.zkConnect says"
-    match exc.errno:
-        case errno.EADDRINUSE:
-            return ConfigError(
-                f"{where}: something else does already; a ZooKeeper? Then start the broker without local"
-            )
-        case errno.EADDRNOTAVAIL:
-            return ConfigError(f"{where}: that is no address of this machine")
-    return exc
+async def opened(stack: AsyncExitStack, local: Local, why: str) -> RunningRegistry:
+    """Serve a registry until the stack unwinds. Raises ConfigError if it cannot serve there, StoreError, OSError."""
+    host = None if local.host == "*" else local.host
+    try:
+        return await stack.enter_async_context(
+            running_registry(local.place, host, local.port, secret_world(), local.options)
+        )
+    except OSError as exc:
+        where = f"the registry cannot serve at {local.host}:{local.port}, {why}"
+        match exc.errno:
+            case errno.EADDRINUSE:
+                raise ConfigError(f"{where}: something else does already; a ZooKeeper?") from exc
+            case errno.EADDRNOTAVAIL:
+                raise ConfigError(f"{where}: that is no address of this machine") from exc
+        raise
+
+
+def secret_world() -> World:
+    """Return what lies outside, with numbers nobody can guess: passwords of sessions are made of them."""
+    return replace(real_world(), random=SystemRandom())
 
 
 local_option = click.option(

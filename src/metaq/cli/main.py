@@ -32,6 +32,7 @@ class Root(Commands):
         "topics": "metaq.cli.topics:topics",
         "groups": "metaq.cli.groups:groups",
         "brokers": "metaq.cli.brokers:brokers",
+        "registry": "metaq.cli.registry:registry",
         "doctor": "metaq.cli.doctor:doctor",
     }
 
