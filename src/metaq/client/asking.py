@@ -28,14 +28,16 @@ class Position(NamedTuple):
 
 
 async def fetch(link: Link, target: TopicPartition, group: str, offset: int, max_size: int, timeout: float) -> Fetched:
-    """Get at most `max_size` bytes from `offset` on. 404 and 403 are "nothing there yet", as for the Java client.
+    """Get at most `max_size` bytes from `offset` on.
+
+    404 and 403 are "nothing there yet", as for the Java client; so is an answer without a byte.
 
     Raises Refused for other answers, and what Link.request raises.
     """
     reply = await link.request(lambda opaque: encode(Get(target, group, offset, max_size, opaque)), timeout)
     match reply:
         case Value(data, _):
-            return Fetched(data)
+            return Fetched(data or None)
         case Result(Status.MOVED, body, _):
             return Fetched(None, _number(link, body))
         case Result(Status.NOT_FOUND | Status.FORBIDDEN, _, _):

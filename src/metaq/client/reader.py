@@ -21,6 +21,7 @@ from metaq.errors import (
 )
 from metaq.model import TopicPartition
 from metaq.net.link import Link
+from metaq.record import HEADER, HEADER_SIZE
 
 Start: TypeAlias = Literal["earliest", "latest"] | int
 
@@ -145,15 +146,19 @@ class Reader:
     async def skip(self) -> int:
         """Move past the corrupt record at `offset` to the next one that is whole, or to the end; return that offset.
 
-        Its length is believed if a whole record follows; else the next bytes that fit a checksum are taken.
+        Its length is believed if a whole record follows; else the next bytes that fit a checksum are taken. Where it is
+        only cut by the end of the log nothing is moved: the rest of it may come, as in a slave.
         """
         link = await self._link()
         self.seek(at := await self._begin(link))
-        step = 1
+        begin, claimed, step = at, 0, 1
         while True:
             data = (await self._get(link, at, self._options.max_size)).data
             if data is None:
+                at = begin if at < claimed else at
                 break
+            if step:
+                claimed = begin + self._claim(data)
             found = next_record(data, step)
             if found is not None:
                 at += found
@@ -163,6 +168,13 @@ class Reader:
             step = 0
         self.seek(at)
         return at
+
+    def _claim(self, data: bytes) -> int:
+        """Return how many bytes the first record says it has; 0: it makes no sense."""
+        if len(data) < HEADER_SIZE:
+            return HEADER_SIZE
+        length = HEADER.unpack_from(data)[0]
+        return HEADER_SIZE + length if 0 <= length <= self._options.largest else 0
 
     # one fetch
 

@@ -22,28 +22,35 @@ class Pool:
         self._buffered = 0  # bytes fetched and not handed out
         self._room = asyncio.Event()
         self._room.set()
+        self._need = asyncio.Event()  # there is room, or somebody waits for what nobody has
+        self._need.set()
         self._slots: dict[int, asyncio.Semaphore] = {}
         self._ready: deque[Stream] = deque()
         self._errors: deque[MetaqError] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def turn(self, broker_id: int) -> AsyncIterator[None]:
-        """Wait until one more fetch from a broker is right, and count it while the block runs."""
-        await self._room.wait()
+    async def turn(self, broker_id: int, *, is_ahead: bool) -> AsyncIterator[None]:
+        """Wait until one more fetch from a broker is right, and count it while the block runs.
+
+        `is_ahead`: something of the partition was fetched and is not dealt with. One of which there is nothing may go
+        beyond the limit while somebody waits for messages: partitions that are stuck do not stop the others.
+        """
         slots = self._slots.get(broker_id)
         if slots is None:
             slots = self._slots[broker_id] = asyncio.Semaphore(_AT_ONCE)
-        async with slots:
-            yield
+        gate = self._room if is_ahead else self._need
+        while True:
+            await gate.wait()
+            async with slots:
+                if gate.is_set():
+                    yield
+                    return
 
     def account(self, size: int) -> None:
         """Count bytes that were fetched (or, negative, that are handed out or dropped)."""
         self._buffered += size
-        if self._buffered < self._limit:
-            self._room.set()
-        else:
-            self._room.clear()
+        self._open_gates()
 
     def offer(self, stream: "Stream") -> None:
         """Put a stream that can be handed out at the end of the line."""
@@ -69,18 +76,20 @@ class Pool:
         """Wait until `take` may find something; False: nothing came within `timeout` seconds."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
+        self._open_gates()
         try:
             async with asyncio.timeout(timeout):
                 await waiter
         except TimeoutError:
-            return False
+            return waiter.done() and not waiter.cancelled()
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self._wake_one()  # it was meant for somebody
             raise
         finally:
-            if not waiter.done():
-                waiter.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            self._open_gates()
         return True
 
     def wake_all(self) -> None:
@@ -94,3 +103,11 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+    def _open_gates(self) -> None:
+        has_room = self._buffered < self._limit
+        for gate, is_open in ((self._room, has_room), (self._need, has_room or bool(self._waiters))):
+            if is_open:
+                gate.set()
+            else:
+                gate.clear()

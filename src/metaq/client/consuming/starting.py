@@ -24,6 +24,10 @@ class Bounds(NamedTuple):
     first: int
     end: int
 
+    def have(self, offset: int) -> bool:
+        """Say whether an offset is in the log, or will be: a slave may lag behind the master that it was read from."""
+        return self.first <= offset <= self.end or (offset > self.end and not self.is_master)
+
 
 class Starting:
     """Turns what is stored, and the options `start` and `out_of_range`, into the position to go on from."""
@@ -40,8 +44,8 @@ class Starting:
                 raise NoStoredOffset(f"{key}: group {self._group} has no offset stored, and start says 'stored'")
             return await self.place(key, self._options.start)
         bounds = await self.bounds(key)
-        if bounds.first <= stored.offset <= bounds.end or (stored.offset > bounds.end and not bounds.is_master):
-            return stored  # a slave may lag behind the master that the group read from
+        if bounds.have(stored.offset):
+            return stored
         return await self.lost(key, stored.offset, bounds)
 
     async def lost(self, key: ClusterPartition, offset: int, bounds: Bounds | None = None) -> Position:

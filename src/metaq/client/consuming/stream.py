@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -14,7 +15,7 @@ from metaq.client.consuming.starting import Starting
 from metaq.client.message import Block
 from metaq.client.reader import ReaderOptions
 from metaq.cluster.znodes import NO_MESSAGE, Position
-from metaq.errors import CorruptMessage, MetaqError, NoBroker, NoStoredOffset, OffsetLost, Refused
+from metaq.errors import CorruptMessage, MetaqError, NoBroker, NoStoredOffset, NoTimeInIds, OffsetLost, Refused
 from metaq.model import ClusterPartition
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,15 @@ _LONGEST_TROUBLE: Final = 2.0  # seconds between two tries while a broker is awa
 class Held(Protocol):
     """Messages in somebody's hand."""
 
-    def settle(self) -> None: ...
-    def stop(self) -> None: ...
+    def settle(self) -> None:
+        """Note how far they are dealt with."""
+
+    def stop(self) -> None:
+        """Begin no other of them."""
 
 
 class Stream:
-    """Fetches until it is stopped. Trouble with brokers is waited out; what nobody can mend goes to the pool."""
+    """Fetches until it is stopped. Trouble is waited out; what nobody but the user can mend goes to the pool."""
 
     def __init__(
         self, key: ClusterPartition, stored: Position | None, starting: Starting, pool: Pool, options: ReaderOptions
@@ -41,19 +45,24 @@ class Stream:
         self.progress: Progress | None = None  # None: where to begin is not known yet
         self.committed = stored
         self.held: set[Held] = set()
+        self.is_lost = False  # another may own it: nothing is stored any more
         self.corrupt_raises = False
         self.is_corrupt = False  # a corrupt record was raised, and not skipped yet
+        self.began: Callable[[Stream], Awaitable[object]] | None = None  # awaited once it is known where to begin
+        self.after: asyncio.Task[None] | None = None  # nothing is fetched before it ends
         self._stored = stored
         self._starting = starting
         self._pool = pool
         self._options = options
         self._runs: deque[Block] = deque()
         self._is_busy = False
+        self._is_blocked = False  # what was taken back is in hand yet
         self._is_paused = False
         self._wanted = asyncio.Event()  # whether more should be fetched
         self._wanted.set()
         self._idle: asyncio.Future[None] | None = None
         self._reader: GroupReader | None = None
+        self._from: int | None = None  # where the next reader begins; None: at the position
         self._is_stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -62,14 +71,14 @@ class Stream:
         """Begin to fetch."""
         task = self._task = asyncio.get_running_loop().create_task(self._fetch_on(), name=f"fetch {self.key}")
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
 
     # handing out
 
     @property
     def can_be_taken(self) -> bool:
         """Whether there is a run to hand out, now."""
-        return bool(self._runs) and not (self._is_busy or self._is_paused or self._is_stopped)
+        return bool(self._runs) and not (self._is_busy or self._is_blocked or self._is_paused or self._is_stopped)
 
     def take(self) -> Block:
         """Hand out a run; no other is until `free`."""
@@ -88,8 +97,14 @@ class Stream:
     def drop(self, held: Held) -> None:
         """Take note that something is not in hand any longer."""
         self.held.discard(held)
-        if not self.held and self._idle is not None and not self._idle.done():
+        if self.held:
+            return
+        if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+        if self._is_blocked:
+            self._is_blocked = False
+            if self.can_be_taken:
+                self._pool.offer(self)
 
     def position(self) -> Position | None:
         """Return how far all messages are dealt with; None: nothing is known yet."""
@@ -101,35 +116,39 @@ class Stream:
 
     def pause(self) -> None:
         """Hand out and fetch nothing until `resume`; what is in hand stays there."""
+        if self._is_paused:
+            return
         self._is_paused = True
-        self._want()
+        first = self._runs[0].offsets[0] if self._runs else self._next
+        self._drop_ahead()  # it would take the room of partitions that go on
+        self._fetch_from(first)
 
     def resume(self) -> None:
         self._is_paused = False
         self._want()
-        if self.can_be_taken:
-            self._pool.offer(self)
 
     @property
     def is_paused(self) -> bool:
         return self._is_paused
 
     def seek(self, position: Position) -> None:
-        """Go on at another offset; what is in hand is taken back."""
+        """Go on at another offset. What is in hand is taken back; nothing is handed out before it is let go of."""
         self._take_back()
-        self._cancel()
-        self._is_busy = False
         self.progress = Progress(position)
-        self._reader = None
-        self.start()
+        self._fetch_from(None)
+
+    def rewind(self) -> None:
+        """Fetch what is not dealt with again."""
+        if self.progress is not None and not self._is_stopped:
+            self.seek(self.progress.position)
 
     async def skip(self) -> None:
-        """Go on behind the record that is corrupt."""
-        if self._reader is not None:
-            offset = await self._reader.skip()
+        """Go on behind the record that is corrupt. What was fetched before it is handed out as if nothing had been."""
+        reader = self._have_reader()
+        await self._skip(reader)
+        if reader is self._reader:
             self.is_corrupt = False
-            self._is_paused = False
-            self.seek(Position(NO_MESSAGE, offset))
+            self._want()
 
     def stop(self) -> None:
         """Fetch and hand out no more; what is in hand is taken back, but for the message being handled."""
@@ -150,36 +169,53 @@ class Stream:
     # fetching
 
     async def _fetch_on(self) -> None:
+        if self.after is not None:
+            await asyncio.wait([self.after])
         delay = _FIRST_DELAY
         while True:
             await self._wanted.wait()
+            longest = self._options.longest_delay
             try:
-                block = await self._look()
-            except (NoStoredOffset, OffsetLost) as exc:
+                found = await self._look()
+            except (NoStoredOffset, OffsetLost, NoTimeInIds) as exc:
                 self._pool.fail(exc)
                 return
-            except CorruptMessage as exc:
-                await self._pass_over(exc)
-                continue
-            except MetaqError as exc:
+            except Exception as exc:  # noqa: BLE001 - a partition that is ours is fetched from, whatever happens
                 self._complain(exc, delay)
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, _LONGEST_TROUBLE)
-                continue
-            if block:
+                found, longest = False, _LONGEST_TROUBLE
+            if found:
                 delay = _FIRST_DELAY
-                self._keep(block)
             else:
-                await asyncio.sleep(min(delay, self._options.longest_delay))
-                delay = min(2 * delay, self._options.longest_delay)
+                await asyncio.sleep(min(delay, longest))
+                delay = min(2 * delay, longest)
 
-    async def _look(self) -> Block | None:
+    async def _look(self) -> bool:
+        """Fetch once; return whether that brought something."""
         if self.progress is None:
-            self.progress = Progress(await self._starting.begin(self.key, self._stored))
+            await self._begin()
+        reader = self._have_reader()
+        is_ahead = bool(self._runs) or self._is_busy or self._is_blocked
+        async with self._pool.turn(self.key.partition.broker_id, is_ahead=is_ahead):
+            try:
+                block = await reader.look()
+            except CorruptMessage:
+                block = await self._look_again(reader)
+        if block:
+            self._keep(block)
+        return bool(block)
+
+    async def _begin(self) -> None:
+        position = await self._starting.begin(self.key, self._stored)
+        self.progress = Progress(position)
+        if self.began is not None and position != self._stored:
+            await self.began(self)
+
+    def _have_reader(self) -> GroupReader:
         if self._reader is None:
-            self._reader = GroupReader(self.key, self.progress.position.offset, self._starting, self._options)
-        async with self._pool.turn(self.key.partition.broker_id):
-            return await self._reader.look()
+            assert self.progress is not None
+            offset = self.progress.position.offset if self._from is None else self._from
+            self._reader = GroupReader(self.key, offset, self._starting, self._options, self._moved)
+        return self._reader
 
     def _keep(self, block: Block) -> None:
         self._pool.account(block.size)
@@ -188,40 +224,72 @@ class Stream:
         if self.can_be_taken and len(self._runs) == 1:
             self._pool.offer(self)
 
-    async def _pass_over(self, error: CorruptMessage) -> None:
+    async def _look_again(self, reader: GroupReader) -> Block | None:
         """Look once more at a record that seems corrupt; if it stays so, skip it, or leave it to the user."""
-        assert self._reader is not None
         try:
-            block = await self._reader.look()
-            if block:
-                self._keep(block)
-        except CorruptMessage:
+            return await reader.look()
+        except CorruptMessage as exc:
             if self.corrupt_raises:
                 self.is_corrupt = True
-                self.pause()
-                self._pool.fail(error)
-                return
-            offset = await self._reader.skip()
-            log.error("%s; skipped, going on at %d", error, offset)
-        except MetaqError:
-            return  # the next look will meet it again
+                self._want()
+                self._pool.fail(exc)
+                return None
+            if not await self._skip(reader):
+                raise  # nothing is behind it: there may be, later
+            log.error("%s; skipped, going on at %d", exc, reader.offset)
+            return None
 
-    def _complain(self, error: MetaqError, delay: float) -> None:
+    async def _skip(self, reader: GroupReader) -> bool:
+        """Move the reader behind a corrupt record; return whether it could."""
+        begin, progress = reader.offset, self.progress
+        end = await reader.skip()
+        if progress is not None and progress.position.offset == begin:  # all before it is dealt with
+            progress.reach(progress.position.message_id, end)
+        return end != begin
+
+    def _moved(self, offset: int) -> None:
+        """The log is another than it was: what is before the position is to be handled from this offset on."""
+        if self.progress is not None and offset < self.progress.position.offset:
+            self._take_back()
+            self.progress = Progress(Position(NO_MESSAGE, offset))
+
+    def _complain(self, error: Exception, delay: float) -> None:
+        if not isinstance(error, MetaqError):
+            log.error("%s: not fetched, trying again", self.key, exc_info=error)
+            return
         level = logging.WARNING if delay >= _LONGEST_TROUBLE or isinstance(error, Refused) else logging.DEBUG
         if isinstance(error, NoBroker) and delay < _LONGEST_TROUBLE:
             level = logging.DEBUG  # it changes hands
         log.log(level, "%s: not fetched, trying again in %g s: %s", self.key, delay, error)
 
     def _want(self) -> None:
-        if len(self._runs) < _AHEAD and not self._is_paused:
+        if len(self._runs) < _AHEAD and not (self._is_paused or self.is_corrupt):
             self._wanted.set()
         else:
             self._wanted.clear()
+
+    @property
+    def _next(self) -> int | None:
+        """Where to fetch next; None: at the position."""
+        return self._from if self._reader is None else self._reader.offset
+
+    def _fetch_from(self, offset: int | None) -> None:
+        """Leave off what is being fetched, and begin anew."""
+        self._reader, self._from = None, offset
+        if self._task is not None:
+            self._task.cancel()
+            self.start()
 
     def _take_back(self) -> None:
         for each in list(self.held):
             each.settle()
             each.stop()
+        self._is_busy = False
+        self._is_blocked = bool(self.held)
+        self.is_corrupt = False
+        self._drop_ahead()
+
+    def _drop_ahead(self) -> None:
         self._pool.account(-sum(block.size for block in self._runs))
         self._runs.clear()
         self._want()
@@ -229,12 +297,6 @@ class Stream:
     def _cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s: fetching failed", self.key, exc_info=error)
-            self._pool.fail(MetaqError(f"{self.key}: fetching failed: {error!r}"))
 
 
 def reader_options(group: str, options: ConsumerOptions) -> ReaderOptions:
