@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from metaq.client.routes import Routes
-from metaq.errors import ClientError
+from metaq.errors import MetaqError
 from metaq.model import ClusterPartition
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class SoleMember:
         self._holder = holder
         self._topics = tuple(topics)
         self._owned: set[ClusterPartition] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # one look or change at a time, or a partition would be taken twice
+        self._task: asyncio.Task[None] | None = None  # None: not a member
 
     @property
     def owned(self) -> frozenset[ClusterPartition]:
@@ -52,9 +53,10 @@ class SoleMember:
 
     async def join(self) -> None:
         """Take what there is, and what comes later."""
-        if self._task is None:
-            await self._take_new()
-            self._task = asyncio.create_task(self._watch(), name=f"partitions of {self.name}")
+        async with self._turn:
+            if self._task is None:
+                await self._take_new()
+                self._task = asyncio.create_task(self._watch(), name=f"partitions of {self.name}")
 
     async def leave(self) -> None:
         """Give everything back."""
@@ -62,18 +64,22 @@ class SoleMember:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        await self._give(self._owned)
+        async with self._turn:
+            await self._give(self._owned)
 
     async def update_topics(self, topics: Iterable[str]) -> None:
         """Consume these topics and no others."""
-        self._topics = tuple(topics)
-        await self._give({each for each in self._owned if each.topic not in self._topics})
-        await self._take_new()
+        async with self._turn:
+            self._topics = tuple(topics)
+            await self._give({each for each in self._owned if each.topic not in self._topics})
+            if self._task is not None:
+                await self._take_new()
 
     async def _watch(self) -> None:
         while True:
             await self._routes.changes.wait(self._routes.changes.generation, _LOOK)
-            await self._take_new()
+            async with self._turn:
+                await self._take_new()
 
     async def _take_new(self) -> None:
         for topic in self._topics:
@@ -83,7 +89,7 @@ class SoleMember:
                 if new:
                     await self._holder.take(new)
                     self._owned.update(new)
-            except ClientError as exc:
+            except MetaqError as exc:
                 log.debug("%s: partitions of %s not looked up, trying again: %s", self.name, topic, exc)
 
     async def _give(self, partitions: Iterable[ClusterPartition]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from metaq.client.consuming.committing import Committer
 from metaq.client.consuming.options import ConsumerOptions
@@ -27,7 +28,8 @@ class Share:
         self._committer = committer
         self._options = options
         self._paused: set[ClusterPartition] = set()
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._giving: dict[ClusterPartition, Stream] = {}
+        self._ending: dict[ClusterPartition, asyncio.Task[None]] = {}  # of what was given or lost last
 
     async def take(self, partitions: Sequence[ClusterPartition]) -> None:
         """Begin to fetch what is ours now. Raises what the offset store raises; then nothing has begun."""
@@ -36,33 +38,55 @@ class Share:
         for key in partitions:
             stream = Stream(key, stored.get(key), self._starting, self.pool, options)
             stream.corrupt_raises = self._options.corrupt == "raise"
+            stream.after = self._ending.get(key)  # a message of before it was lost may be handled yet
+            if "latest" in (self._options.start, self._options.out_of_range):
+                stream.began = self._keep_place
             self.streams[key] = stream
             if key in self._paused:
                 stream.pause()
             stream.start()
 
     async def give(self, partitions: Sequence[ClusterPartition]) -> None:
-        """Stop, wait for what is in hand, store the positions."""
-        going = [stream for key in partitions if (stream := self.streams.pop(key, None)) is not None]
-        for stream in going:
-            stream.stop()
-        await asyncio.gather(*(stream.finished(self._options.release_timeout) for stream in going))
-        await self._committer.try_save(going)
+        """Stop, wait for what is in hand, store the positions; not of those that are lost meanwhile."""
+        going = {key: stream for key in partitions if (stream := self.streams.pop(key, None)) is not None}
+        self._giving |= going
+        try:
+            if going:
+                await asyncio.wait([self._stop(stream) for stream in going.values()])
+            await self._committer.try_save(going.values())
+        finally:
+            for key in going:
+                del self._giving[key]
 
     def lose(self, partitions: Sequence[ClusterPartition]) -> None:
         """Stop at once and store nothing: another may own them already."""
         for key in partitions:
-            stream = self.streams.pop(key, None)
-            if stream is not None:
-                stream.stop()
-                task = asyncio.create_task(stream.finished(self._options.release_timeout))
-                self._stopping.add(task)
-                task.add_done_callback(self._stopping.discard)
+            if key in self._giving:
+                self._giving[key].is_lost = True
+            elif (stream := self.streams.pop(key, None)) is not None:
+                stream.is_lost = True
+                self._stop(stream)
 
     async def ended(self) -> None:
         """Wait until what was lost has stopped."""
-        if self._stopping:
-            await asyncio.wait(self._stopping)
+        if self._ending:
+            await asyncio.wait(list(self._ending.values()))
+
+    def _stop(self, stream: Stream) -> asyncio.Task[None]:
+        """Stop a stream; return what ends once nothing of it is in hand, or the time for that is over."""
+        stream.stop()
+        task = asyncio.create_task(stream.finished(self._options.release_timeout), name=f"end {stream.key}")
+        self._ending[stream.key] = task
+        task.add_done_callback(partial(self._has_ended, stream.key))
+        return task
+
+    def _has_ended(self, key: ClusterPartition, task: asyncio.Task[None]) -> None:
+        if self._ending.get(key) is task:
+            del self._ending[key]
+
+    async def _keep_place(self, stream: Stream) -> None:
+        """Store where the group begins: "latest" would be another place the next time, and pass messages over."""
+        await self._committer.try_save([stream])
 
     def of(self, message: Message) -> Stream | None:
         """Return the stream a message came from; None: its partition is not ours any more."""
@@ -85,6 +109,8 @@ class Share:
 
     def seek(self, topic: str, partition: Place, offset: int) -> None:
         """Go on at an offset of a partition that is ours; it must be that of a message, or the end."""
+        if offset < 0:
+            raise ConfigError(f"an offset is at least 0, not {offset}")
         streams = list(self._matching(topic, partition))
         if not streams:
             ours = ", ".join(map(str, sorted(self.streams)))

@@ -157,14 +157,17 @@ class Stream:
         self._take_back()
 
     async def finished(self, timeout: float) -> None:
-        """After `stop`: wait until nothing is in hand, for `timeout` seconds at most, and the fetching has ended."""
+        """After `stop`: wait until nothing is in hand, for `timeout` seconds at most, and the fetching has ended.
+
+        Nor is anything then of what this stream was to begin after.
+        """
         if self.held:
             self._idle = asyncio.get_running_loop().create_future()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._idle
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if ending := self._tasks | ({self.after} if self.after is not None else set()):
+            await asyncio.wait(ending)
 
     # fetching
 
