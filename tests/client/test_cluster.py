@@ -16,6 +16,7 @@ from metaq.cluster.znodes import TopicBroker, encode_address, encode_topic
 from metaq.protocol.commands import Put
 from tests.client.conftest import QUICK
 from tests.client.fake_broker import FakeBroker, until
+from tests.conftest import COORDINATORS
 
 PATHS = Paths("/meta")
 
@@ -238,7 +239,8 @@ async def test_nobody_answering_is_one_error_and_leaves_nothing_behind() -> None
         await metaq.aio.connect("metaq://127.0.0.1:1", connect_timeout=0.1)
 
 
-async def test_it_works_with_a_real_zookeeper(zk: str) -> None:
+@pytest.mark.parametrize("coordinator", COORDINATORS, indirect=True)
+async def test_it_works_with_a_real_zookeeper_and_with_our_registry(zk: str) -> None:
     host, _, chroot = zk.partition("/")
     session = ZooKeeperClient(zk)
     await session.connect(10.0)

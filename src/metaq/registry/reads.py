@@ -56,7 +56,7 @@ class Reads:
     def _exists(self, client: Client, request: Look) -> bytes:
         if "\0" in request.path:
             raise Refusal(Code.BAD_ARGUMENTS)
-        if request.watch:  # whether it exists or not, and whoever asks; some later 3.8 want READ
+        if request.watch:  # whether it exists or not, and whoever asks; 3.8.4 wants READ
             self._watches.add(client, Kind.DATA, request.path)
         return pack_stat(self._tree.find(request.path).stat())
 

@@ -148,7 +148,7 @@ class Server:
             nodes=len(tree.nodes),
             watches=len(self._machine.watches),
             ephemerals=tree.ephemerals,
-            data_size=sum(len(path) + len(node.data or b"") for path, node in tree.nodes.items()),
+            data_size=lambda: sum(len(path) + len(node.data or b"") for path, node in tree.nodes.items()),
             sessions=len(self._machine.sessions),
             uptime=round((self._loop.time() - self._began) * 1000),
             latency=Latency(least, total / max(count, 1), most),

@@ -32,7 +32,7 @@ class Facts(NamedTuple):
     nodes: int
     watches: int
     ephemerals: int
-    data_size: int  # bytes of paths and data
+    data_size: Callable[[], int]  # bytes of paths and data; it has to be counted
     sessions: int
     uptime: int  # ms
     latency: Latency
@@ -82,7 +82,7 @@ def _mntr(facts: Facts) -> str:
         "packets_received": facts.received,
         "watch_count": facts.watches,
         "min_latency": facts.latency.shortest,
-        "approximate_data_size": facts.data_size,
+        "approximate_data_size": facts.data_size(),
         "local_sessions": 0,
         "uptime": facts.uptime,
         "max_latency": facts.latency.longest,
