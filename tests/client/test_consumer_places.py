@@ -35,7 +35,7 @@ async def test_messages_fetched_before_a_corrupt_record_was_raised_are_handed_ou
 ) -> None:
     offsets = fill(broker, 5)
     corrupt(broker, offsets[2])
-    consumer = consumer_of(mq, ledger, corrupt="raise")
+    consumer = consumer_of(mq, ledger, corrupt="raise", max_size=offsets[2])
     await consumer.join()
     await until(lambda: sum(get.offset == offsets[2] for get in broker.of(Get)) == 2)  # type: ignore[union-attr]
     await asyncio.sleep(0)

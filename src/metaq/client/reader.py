@@ -129,7 +129,9 @@ class Reader:
             try:
                 block = await self.look()
                 if block:
-                    return list(block)
+                    messages = list(block)
+                    self._offset = block.end  # before a corrupt one, should there be one
+                    return messages
                 good = now = loop.time()
                 left = delay if wait is None else wait - (now - began)
                 if left <= 0:

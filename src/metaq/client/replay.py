@@ -94,8 +94,9 @@ class _Search:
             for message in run.messages:
                 if not self._is_old(message):
                     return message.offset
-            if run.error is not None:
-                raise CorruptMessage(str(run.error))
+            error = run.error or run.messages.error
+            if error is not None:
+                raise CorruptMessage(str(error))
             if not run.messages:
                 size += run.missing
             offset = run.end

@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Self
 
 from metaq.client.consuming.committing import Committer
@@ -19,7 +18,7 @@ from metaq.client.consuming.run import Run
 from metaq.client.consuming.share import Share
 from metaq.client.consuming.starting import Starting
 from metaq.client.consuming.stream import Stream
-from metaq.client.message import Block, Message
+from metaq.client.message import Message
 from metaq.client.offsets import OffsetStore
 from metaq.client.partitioner import Place
 from metaq.client.routes import Routes
@@ -146,8 +145,9 @@ class Consumer:
     # handing out
 
     async def next_run(self, wait: float | None = None) -> Run | None:
-        """Return messages of one partition; None: nothing came within `wait` seconds, or the consumer is closed.
+        """Return messages of one partition, perhaps none that are wanted.
 
+        None: nothing came within `wait` seconds, or the consumer is closed.
         Raises NoStoredOffset, OffsetLost and CorruptMessage where the options want that; the other partitions go on.
         """
         if self._committing is None and not self._is_closed:
@@ -157,31 +157,25 @@ class Consumer:
         while not self._is_closed:
             stream = self._share.pool.take()
             if stream is not None:
-                run = self._hand_out(stream)
-                if run.messages:
-                    return run
-                self.done(run)
-            else:
-                left = None if deadline is None else deadline - loop.time()
-                if (left is not None and left <= 0) or not await self._share.pool.wait(left):
-                    return None
+                return self._hand_out(stream)
+            left = None if deadline is None else deadline - loop.time()
+            if (left is not None and left <= 0) or not await self._share.pool.wait(left):
+                return None
         return None
 
     def _hand_out(self, stream: Stream) -> Run:
-        block = stream.take()
-        messages = self._chosen(block) if self._chooses else block
-        run = Run(stream, block, messages, acks=self._options.ack == "auto")
+        accepts = self._accepts if self._chooses else None
+        run = Run(stream, stream.take(), acks=self._options.ack == "auto", accepts=accepts)
         stream.held.add(run)
         return run
 
-    def _chosen(self, block: Block) -> list[Message]:
-        """Return the messages that are no duplicates and that a filter lets pass.
+    def _accepts(self, message: Message) -> bool:
+        """Say whether a message is no duplicate and a filter lets it pass.
 
         One at which the filter raises does not pass (reference: client.md §7.7).
         """
         known, accepts = self._duplicates, self._options.filter
-        messages = [message for message in block if known is None or message.id not in known]
-        return messages if accepts is None else [message for message in messages if _passes(accepts, message)]
+        return (known is None or message.id not in known) and (accepts is None or _passes(accepts, message))
 
     def done(self, run: Run) -> None:
         """Acknowledge what was handed out of a run, and let the next one of its partition come."""
@@ -214,9 +208,9 @@ class Consumer:
         run = self._runs[0] if self._runs else await self.advance()
         while run is not None:
             for message in run.rest:
-                run.at = message
                 return message
-            run = await self.advance(run)
+            if not run.more():
+                run = await self.advance(run)
         raise StopAsyncIteration
 
     async def batch(self, most: int = 1000, wait: float = 1.0) -> list[Message]:
@@ -240,9 +234,8 @@ class Consumer:
         deadline: float | None = None
         run = self._runs[-1] if self._runs else None
         while len(batch) < most:
-            part = [] if run is None else list(islice(run.rest, most - len(batch)))
-            if run is not None and part:
-                run.at = part[0]
+            part = [] if run is None else run.take(most - len(batch))
+            if part:
                 batch += part
                 if len(batch) == most:
                     return

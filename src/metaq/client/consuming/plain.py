@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import chain
 from typing import Self
 
 from metaq.client.background import LoopThread
@@ -66,15 +67,17 @@ class Consumer:
     # messages
 
     def __iter__(self) -> Iterator[Message]:
-        """Yield messages until the consumer is closed; asking for the next one acknowledges the one before.
+        """Return the messages until the consumer is closed; asking for the next one acknowledges the one before.
 
         A loop that was left may be entered again: it goes on with the next message.
         """
+        return chain.from_iterable(self._rests())
+
+    def _rests(self) -> Iterator[Iterator[Message]]:
         finished: Run | None = None
         while (run := self._thread.call(self._core.advance(finished))) is not None:
-            for message in run.rest:
-                run.at = message
-                yield message
+            while run.more():
+                yield run.rest
             finished = run
 
     def batch(self, most: int = 1000, wait: float = 1.0) -> list[Message]:

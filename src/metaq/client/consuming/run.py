@@ -1,41 +1,104 @@
 """Messages of one partition that were handed out together."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from operator import attrgetter
+from typing import TypeAlias
 
 from metaq.client.consuming.stream import Stream
-from metaq.client.message import Block, Message
+from metaq.client.message import Block, Message, Piece, Walk
+from metaq.record import HEADER_SIZE
 
-_offset = attrgetter("offset")
+Point: TypeAlias = tuple[int | None, int]  # id of the last message that is dealt with, and where the next one begins
+
+
+class Chosen:
+    """Those messages of a piece that are handed out; the others, of `whole`, are passed over."""
+
+    __slots__ = ("walk", "whole")
+
+    def __init__(self, whole: Piece, accepts: Callable[[Message], bool] | None) -> None:
+        self.whole = whole
+        self.walk = Walk(whole if accepts is None else whole.only(accepts))
+
+    def before(self, index: int) -> Point:
+        """Return the point before one of the messages handed out; before the first one of all for an index below 0."""
+        at = 0 if index < 0 else bisect_left(self.whole.offsets, self.walk.piece.offsets[index])
+        return self.whole.ids[at - 1] if at else self.whole.before, self.whole.offsets[at]
+
+    def stop(self) -> Point:
+        """Hand out no more; return the point behind the last message that was handed out."""
+        piece = self.walk.piece
+        first, offsets = self.whole.offsets[0], list(piece.offsets)
+        self.walk.end()  # nothing is taken from here on, in whatever thread
+        at = self.walk.taken - 1
+        if at < 0:
+            return self.whole.before, first
+        return piece.ids[at], offsets[at] + HEADER_SIZE + len(piece.bodies[at])
 
 
 class Run:
-    """What one who iterates has in hand. On the hot path: one assignment to `at` is all that a message costs.
+    """What one who iterates has in hand. On the hot path: a message costs no line of Python.
 
-    `messages` are those to hand out, one after the other through `rest`; `at` is the first one that is being handled.
-    That all before it are dealt with is what `settle` concludes. `stop` ends `rest` at once, in whatever thread it is
-    used. Without `acks`, positions are the business of another.
+    Messages are handed out one after the other through `rest`, and `more` fills it again; or several with `take`. They
+    are decoded meanwhile, by who asks for them. The last one handed out is being handled, of those that were taken
+    together the first; that all before it are dealt with is what `settle` concludes. `stop` ends `rest` at once, in
+    whatever thread it is used. Without `acks`, positions are the business of another. `accepts`: of which messages
+    the others are passed over.
     """
 
-    __slots__ = ("_block", "_is_stopped", "_progress", "at", "messages", "rest", "stream")
+    __slots__ = ("_accepts", "_block", "_chosen", "_ids", "_is_stopped", "_mark", "_progress", "_stopped_at", "stream")
 
-    def __init__(self, stream: Stream, block: Block, messages: Block | list[Message], *, acks: bool) -> None:
+    def __init__(
+        self, stream: Stream, block: Block, *, acks: bool, accepts: Callable[[Message], bool] | None = None
+    ) -> None:
         self.stream = stream
-        self._block = block  # with those that are passed over
+        self._block = block
+        self._accepts = accepts
         self._progress = stream.progress if acks else None
+        self._chosen: Chosen | None = None  # replaced as a whole: another thread may look at it
+        self._ids: list[int] = []  # of what is dealt with, where messages are passed over
+        self._mark: Point | None = None  # before those that were taken together
         self._is_stopped = False
-        self.messages = messages
-        self.rest: Iterator[Message] = iter(messages)
-        self.at: Message | None = None
+        self._stopped_at: Point | None = None
+
+    @property
+    def rest(self) -> Iterator[Message]:
+        """What is decoded and not handed out."""
+        return iter(()) if self._chosen is None else self._chosen.walk.messages
+
+    def more(self) -> bool:
+        """See to it that `rest` has something; False: there is nothing left, or it was stopped."""
+        chosen = self._chosen
+        while not self._is_stopped and (chosen is None or not chosen.walk.left):
+            if chosen is None and self._mark is not None:
+                piece = self._block.decode_from(self._mark[1], self._mark[0])
+            else:
+                piece = self._block.decode(None if chosen is None else chosen.whole)
+            if piece is None:
+                return False
+            if self._accepts is not None:
+                self._ids += piece.ids
+            chosen = Chosen(piece, self._accepts)
+            self._chosen = chosen  # from here on it is handed out: what interrupts us before has changed nothing
+        return not self._is_stopped
+
+    def take(self, most: int) -> list[Message]:
+        """Return the next messages, at most `most`, to be handled together."""
+        part: list[Message] = []
+        mark: Point | None = None
+        while len(part) < most and self.more() and (chosen := self._chosen) is not None:
+            mark = mark or chosen.before(chosen.walk.taken)
+            part += islice(chosen.walk.messages, most - len(part))
+        self._mark = mark or self._mark
+        return part
 
     def settle(self) -> None:
         """Move the position to the message that is being handled."""
-        if self.at is not None and self._progress is not None and not self._is_stopped:
-            index = bisect_left(self._block.offsets, self.at.offset)
-            if index:
-                self._progress.reach(self._block.ids[index - 1], self._block.offsets[index])
+        chosen = self._chosen
+        if self._is_stopped or (chosen is None and self._mark is None):
+            return
+        self._reach(self._mark or (chosen.before(chosen.walk.taken - 1) if chosen is not None else None))
 
     def finish(self) -> list[int]:
         """Move the position behind the last message, or, where it was stopped, behind the one that was handled.
@@ -43,33 +106,47 @@ class Run:
         Return the ids of the messages that are dealt with.
         """
         if self._is_stopped:
-            if self.at is not None and self._progress is not None:
-                self._progress.reach(self.at.id, self.at.next_offset)
+            self._reach(self._stopped_at)
             return []
-        if self._progress is not None:
-            self._progress.reach(self._block.ids[-1], self._block.end)
-        return self._block.ids
+        if self._chosen is not None:
+            self._reach((self._chosen.whole.ids[-1], self._chosen.whole.end))
+        return self._ids
 
     def begin(self) -> list[Message]:
         """Have the messages dealt with one by one, in any order; those that are passed over are already."""
-        messages = list(self.messages)
-        if self._progress is not None:
-            self._progress.begin(list(self._block))
-            if len(messages) < len(self._block):
-                wanted = set(map(_offset, messages))
-                for message in self._block:
-                    if message.offset not in wanted:
-                        self._progress.finish(message)
+        messages: list[Message] = []
+        while self.more() and (chosen := self._chosen) is not None:
+            part = list(chosen.walk.messages)
+            messages += part
+            if self._progress is not None:
+                self._begin(chosen, part)
         return messages
 
+    def _begin(self, chosen: Chosen, part: list[Message]) -> None:
+        assert self._progress is not None
+        if len(part) == len(chosen.whole):
+            self._progress.begin(part)
+            return
+        everything = list(chosen.whole)
+        self._progress.begin(everything)
+        wanted = {message.offset for message in part}
+        for message in everything:
+            if message.offset not in wanted:
+                self._progress.finish(message)
+
     def rewind(self) -> None:
-        """Hand out again what is being handled, and what follows."""
-        if self.at is not None:
-            offsets = list(map(_offset, self.messages))
-            self.rest = islice(iter(self.messages), bisect_left(offsets, self.at.offset), None)
+        """Hand out again what was taken together, and what follows."""
+        if self._mark is not None:
+            self._chosen = None
+            self._stopped_at = None
 
     def stop(self) -> None:
         """Hand out no more of it."""
-        self._is_stopped = True
-        self.messages.clear()
-        self._block.clear()
+        if not self._is_stopped:
+            self._is_stopped = True
+            if self._chosen is not None:
+                self._stopped_at = self._chosen.stop()
+
+    def _reach(self, point: Point | None) -> None:
+        if self._progress is not None and point is not None and point[0] is not None:
+            self._progress.reach(point[0], point[1])

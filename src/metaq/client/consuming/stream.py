@@ -55,6 +55,7 @@ class Stream:
         self._pool = pool
         self._options = options
         self._runs: deque[Block] = deque()
+        self._taken: Block | None = None  # what was handed out last, until it is dealt with
         self._is_busy = False
         self._is_blocked = False  # what was taken back is in hand yet
         self._is_paused = False
@@ -83,7 +84,7 @@ class Stream:
     def take(self) -> Block:
         """Hand out a run; no other is until `free`."""
         self._is_busy = True
-        block = self._runs.popleft()
+        block = self._taken = self._runs.popleft()
         self._pool.account(-block.size)
         self._want()
         return block
@@ -91,7 +92,11 @@ class Stream:
     def free(self) -> None:
         """Let the next run be handed out."""
         self._is_busy = False
-        if self.can_be_taken:
+        taken, self._taken = self._taken, None
+        if taken is not None and taken.error is not None and not self._is_stopped:
+            self._drop_ahead()  # what was fetched behind a corrupt record is not to be trusted
+            self._fetch_from(taken.end)
+        elif self.can_be_taken:
             self._pool.offer(self)
 
     def drop(self, held: Held) -> None:
@@ -119,7 +124,7 @@ class Stream:
         if self._is_paused:
             return
         self._is_paused = True
-        first = self._runs[0].offsets[0] if self._runs else self._next
+        first = self._runs[0].offset if self._runs else self._next
         self._drop_ahead()  # it would take the room of partitions that go on
         self._fetch_from(first)
 
@@ -288,6 +293,7 @@ class Stream:
             each.settle()
             each.stop()
         self._is_busy = False
+        self._taken = None
         self._is_blocked = bool(self.held)
         self.is_corrupt = False
         self._drop_ahead()
