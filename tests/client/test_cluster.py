@@ -240,7 +240,7 @@ async def test_nobody_answering_is_one_error_and_leaves_nothing_behind() -> None
 
 
 @pytest.mark.parametrize("coordinator", COORDINATORS, indirect=True)
-async def test_it_works_with_a_real_zookeeper_and_with_our_registry(zk: str) -> None:
+async def test_it_works_with_a_real_zookeeper(zk: str) -> None:
     host, _, chroot = zk.partition("/")
     session = ZooKeeperClient(zk)
     await session.connect(10.0)

@@ -10,7 +10,8 @@ from metaq.registry.words import Facts, answer_word
 
 log = logging.getLogger(__name__)
 
-_WAITING_LIMIT: Final = 1 << 20  # bytes received whose answers wait for the log; beyond that it is not read from
+_AT_ONCE: Final = 64  # packets; what they are answered is weighed then
+_OWED_LIMIT: Final = 4 << 20  # bytes of requests and answers that wait for the log; beyond that it is not read from
 _HIGH_WATER: Final = 1 << 20  # bytes that a client does not read; beyond that it is not read from either
 _UNREAD_LIMIT: Final = 32 << 20  # bytes that a client does not read; beyond that it is cut off
 
@@ -36,10 +37,11 @@ class Connection(asyncio.Protocol):
         self._frames = Frames(host.max_packet)
         self._greeted = False
         self._head = b""
-        self._waiting = 0
+        self._packets: list[bytes] = []  # those that have to wait
+        self._gathering = 0  # bytes of requests and answers in the round that gathers
+        self._owed = 0  # in rounds that have not left
         self._unread = False
         self._paused = False
-        self.arriving = 0  # bytes of packets since the last round
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
@@ -66,16 +68,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(answer)
                 self._transport.close()
                 return
-        packets = self._frames.feed(data)
-        if packets:
-            self.arriving += sum(map(len, packets))
-            self._host.arrived(self, packets)
-        if self._frames.error is not None:
-            log.warning("%s is closed: %s", self.client, self._frames.error)
-            self.client.closing = True
-            self._host.arrived(self, [])
-        elif self._waiting + self.arriving > _WAITING_LIMIT:
-            self._pace()
+        self._packets += self._frames.feed(data)
+        self._work()
 
     def pause_writing(self) -> None:
         self._unread = True
@@ -83,17 +77,17 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._unread = False
-        self._pace()
+        self._work()
 
     def wait(self) -> int:
-        """A round ends: return how many bytes of packets it had. Their answers wait until `send`."""
-        arrived, self.arriving = self.arriving, 0
-        self._waiting += arrived
-        return arrived
+        """A round ends: return how many bytes it is answered with, and asked for with. They are owed until `send`."""
+        gathered, self._gathering = self._gathering, 0
+        self._owed += gathered
+        return gathered
 
-    def send(self, data: bytes, answered: int) -> None:
-        """Send what a round gave; `answered`: what `wait` returned for it."""
-        self._waiting -= answered
+    def send(self, data: bytes, gathered: int) -> None:
+        """Send what a round gave; `gathered`: what `wait` returned for it."""
+        self._owed -= gathered
         if self._transport.is_closing():
             return
         if data:
@@ -103,7 +97,7 @@ class Connection(asyncio.Protocol):
                 self.abort()
                 return
         if self._paused:
-            self._pace()
+            self._work()
 
     def close(self) -> None:
         """Close it once what was sent has left."""
@@ -114,9 +108,26 @@ class Connection(asyncio.Protocol):
         self.client.closing = True
         self._transport.abort()
 
+    def _work(self) -> None:
+        """Hand on what has arrived, as long as not too much is owed for it."""
+        client = self.client
+        while self._packets and not client.closing and not self._is_full():
+            packets, self._packets = self._packets[:_AT_ONCE], self._packets[_AT_ONCE:]
+            before = len(client.outputs)
+            self._host.arrived(self, packets)
+            self._gathering += sum(map(len, packets)) + sum(map(len, client.outputs[before:]))
+        if self._frames.error is not None and not self._packets and not client.closing:
+            log.warning("%s is closed: %s", client, self._frames.error)
+            client.closing = True
+            self._host.arrived(self, [])
+        self._pace()
+
+    def _is_full(self) -> bool:
+        return self._unread or self._owed + self._gathering > _OWED_LIMIT
+
     def _pace(self) -> None:
         """Read on, or wait, for good reason."""
-        pause = self._unread or self._waiting + self.arriving > _WAITING_LIMIT
+        pause = self._is_full()
         if pause != self._paused and not self._transport.is_closing():
             self._paused = pause
             if pause:

@@ -30,7 +30,7 @@ _FAREWELL: Final = 1.0  # seconds that clients have at the end to read what they
 
 @dataclass(slots=True)
 class _Round:
-    """What a turn of the loop gave: (connection, what it is sent, bytes of it that are answered thereby), who goes."""
+    """What a turn of the loop gave: (connection, what it is sent, what `Connection.wait` returned), and who goes."""
 
     began: float
     sends: list[tuple[Connection, bytes, int]]
@@ -196,9 +196,9 @@ class Server:
             self._send(self._rounds.popleft())
 
     def _send(self, round_: _Round) -> None:
-        for connection, data, answered in round_.sends:
+        for connection, data, gathered in round_.sends:
             if not connection.client.dropped:
-                connection.send(data, answered)
+                connection.send(data, gathered)
         for connection in round_.closes:
             if connection.client not in self._connections:
                 continue

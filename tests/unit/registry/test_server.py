@@ -47,6 +47,7 @@ class Wire(asyncio.Transport):
     def __init__(self, address: str) -> None:
         super().__init__({"peername": (address, 5)})
         self.sent = b""
+        self.lengths: list[int] = []
         self.closed: str = ""
         self._paused = False
         self.stuck = 0  # bytes that the other end has not read
@@ -55,6 +56,7 @@ class Wire(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closed
         self.sent += bytes(data)
+        self.lengths.append(len(data))
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high == 1 << 20
@@ -107,10 +109,11 @@ class Caller:
         """Return what was sent, as `decoded`, since this was last asked."""
         data, self.wire.sent = self.wire.sent, b""
         found = []
-        while data:
-            end = 4 + INT.unpack_from(data)[0]
-            found.append(decoded(data[:end]))
-            data = data[end:]
+        start = 0
+        while start < len(data):
+            end = start + 4 + INT.unpack_from(data, start)[0]
+            found.append(decoded(data[start:end]))
+            start = end
         return found
 
 
@@ -300,23 +303,39 @@ async def test_who_does_not_read_is_not_read_from_and_cut_off_in_the_end(stage: 
 
 async def test_who_sends_faster_than_the_log_writes_is_not_read_from(stage: Stage) -> None:
     caller = await stage.caller()
-    data = bytes(300_000)
-    for number in range(3):
+    data = bytes(900_000)
+    for number in range(4):
         caller.send(change(number, Op.SET_DATA, SetData("/", data, -1)))
         await stage.turn()
     assert caller.wire.is_reading()
-    caller.send(change(3, Op.SET_DATA, SetData("/", data, -1)))
+    caller.send(change(4, Op.SET_DATA, SetData("/", data, -1)))
     assert not caller.wire.is_reading()
+    caller.send(look(5, Op.EXISTS, "/"))  # was on its way already
     await stage.turn()
     stage.log.write()
     assert caller.wire.is_reading()
     await stage.settle()
-    assert len(caller.got()) == 4
+    assert [answer[0] for answer in caller.got()] == [0, 1, 2, 3, 4, 5]
     large = INT.pack(1_000_000) + change(5, Op.SET_DATA, SetData("/", bytes(1_000_000 - 21), -1))
     for start in range(0, len(large), 100_000):  # nothing is owed for a packet that is not whole
         caller.send_bytes(large[start : start + 100_000])
         assert caller.wire.is_reading()
         await stage.turn()
+
+
+async def test_short_questions_with_long_answers_are_answered_some_at_a_time(stage: Stage) -> None:
+    caller = await stage.caller()
+    caller.send(change(1, Op.SET_DATA, SetData("/", bytes(100_000), -1)))
+    await stage.settle()
+    caller.got()
+    caller.wire.lengths.clear()
+    questions = [look(number, Op.GET_DATA, "/") for number in range(400)]
+    caller.send_bytes(b"".join(INT.pack(len(each)) + each for each in questions) + INT.pack(-1))
+    assert not caller.wire.is_reading()
+    while not caller.wire.closed:
+        await stage.settle()
+    assert [answer[0] for answer in caller.got()] == list(range(400))
+    assert max(caller.wire.lengths) < 12 << 20
 
 
 async def test_a_connection_that_asks_for_no_session_is_closed() -> None:
