@@ -270,6 +270,7 @@ async def test_issues_108_and_119_after_time_outs_and_a_lost_session_consuming_g
 
 
 async def test_issue_129_closing_ends_all_tasks_and_threads_also_without_network(cluster: Cluster) -> None:
+    before = threading.enumerate()
     mq = await cluster.client()
     consumer = consumer_of(mq, Ledger(), timeout=60.0)
     await take(consumer, 1)
@@ -281,13 +282,13 @@ async def test_issue_129_closing_ends_all_tasks_and_threads_also_without_network
     await mq.close()
     names = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
     assert not [name for name in names if name.startswith(("fetch", "commit", "join", "handler", "recover"))]
-    assert threads_of_ours() == set()
+    assert threads_since(before) == set()
 
 
-def threads_of_ours() -> set[str]:
-    """Return the names of threads that are neither this one nor the loop's own."""
-    names = {thread.name for thread in threading.enumerate() if thread is not threading.main_thread()}
-    return {name for name in names if not name.startswith(("asyncio_", "Dummy", "pytest"))}
+def threads_since(before: list[threading.Thread]) -> set[str]:
+    """Return the names of threads that have begun since; the loop's own ones are left out."""
+    names = {thread.name for thread in threading.enumerate() if thread not in before}
+    return {name for name in names if not name.startswith("asyncio_")}
 
 
 async def test_issue_139_after_a_close_another_consumer_of_the_same_client_goes_on(cluster: Cluster) -> None:
@@ -321,10 +322,11 @@ async def test_issue_31_a_python_consumer_is_a_member_as_any_other(cluster: Clus
 
 async def test_issue_63_a_client_that_could_not_be_opened_leaves_nothing_behind() -> None:
     tasks = len(asyncio.all_tasks())
+    before = threading.enumerate()
     for url, error in (("zk://127.0.0.1:1/meta", RegistryError), ("metaq://127.0.0.1:1", NoBroker)):
         with pytest.raises(error):
             await metaq.aio.connect(url, connect_timeout=0.1)
-    await until(lambda: threads_of_ours() == set() and len(asyncio.all_tasks()) == tasks)
+    await until(lambda: threads_since(before) == set() and len(asyncio.all_tasks()) == tasks)
 
 
 def test_issue_95_the_library_configures_no_logging() -> None:
