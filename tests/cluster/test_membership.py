@@ -119,7 +119,7 @@ async def test_more_members_than_partitions_stand_by(ensemble: Ensemble) -> None
     await leave(*members[1:])
 
 
-async def test_a_member_that_waits_for_another_to_let_go_claims_at_once_when_it_does(ensemble: Ensemble) -> None:
+async def test_issue_24_a_handover_takes_as_long_as_the_handlers_and_no_longer(ensemble: Ensemble) -> None:
     broker = await ensemble.connect()
     await offer(broker, 4)
     court = Court()
@@ -137,6 +137,21 @@ async def test_a_member_that_waits_for_another_to_let_go_claims_at_once_when_it_
     handling.set()
     await settled([first, second], texts(4), SOON)
     await leave(first, second)
+    assert court.complaints == []
+
+
+async def test_issue_139_who_has_left_can_join_again(ensemble: Ensemble) -> None:
+    broker = await ensemble.connect()
+    await offer(broker, 4)
+    court = Court()
+    members = [await joined(court, await ensemble.connect(), name) for name in "ab"]
+    for _ in range(3):
+        await settled(members, texts(4), SOON)
+        await leave(members[0])
+        await settled(members[1:], texts(4), SOON)
+        await members[0].membership.join()
+    await settled(members, texts(4), SOON)
+    await leave(*members)
     assert court.complaints == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from metaq.cluster.lease import Lease
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
-from metaq.cluster.operations import Node
+from metaq.cluster.operations import Node, RegistryClosed
 from metaq.cluster.ports import Changed
 from metaq.errors import RegistryError
 from metaq.model import ClusterPartition
@@ -67,7 +67,7 @@ class Scene:
         return member, registry
 
 
-def test_a_cut_of_less_than_two_thirds_of_the_session_disturbs_nobody() -> None:
+def test_issue_108_a_cut_of_less_than_two_thirds_of_the_session_disturbs_nobody() -> None:
     async def main() -> None:
         scene = Scene()
         await scene.offer()
@@ -86,7 +86,7 @@ def test_a_cut_of_less_than_two_thirds_of_the_session_disturbs_nobody() -> None:
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["cut", "silent"])
-def test_after_two_thirds_of_the_session_without_an_answer_all_is_let_go_and_taken_again_when_it_lived(
+def test_issue_119_after_two_thirds_of_the_session_in_silence_all_is_let_go_and_taken_again_when_it_lived(
     noticed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -205,6 +205,23 @@ def test_issue_129_leaving_that_is_called_off_ends_everything_at_once() -> None:
         assert member.party.has == set()
         assert member.party.told("lose") == set(partitions_of(4))
         assert [task for task in asyncio.all_tasks() if "g_a" in task.get_name() or "lease" in task.get_name()] == []
+        await member.membership.leave()
+
+    with World(1) as world:
+        world.run(main())
+
+
+def test_a_registry_that_is_closed_under_a_member_ends_it() -> None:
+    async def main() -> None:
+        scene = Scene()
+        await scene.offer()
+        member, registry = await scene.joined("a")
+        await registry.close()
+        await asyncio.sleep(0.1)
+        assert member.party.told("lose") == set(partitions_of(4))
+        for wish in (member.membership.update_topics(["other"]), member.membership.join()):
+            with pytest.raises(RegistryClosed):
+                await wish
         await member.membership.leave()
 
     with World(1) as world:

@@ -81,8 +81,9 @@ class Lease:
         if now > due + _GRACE / 2:
             self._timer = self._loop.call_at(now + _GRACE, self._lapse, now + _GRACE)
             return
-        self._session = 0
-        self._lapsed()
+        if self.sure:  # else whoever listens to the registry knows already
+            self._session = 0
+            self._lapsed()
 
     def _hear_state(self, state: State) -> None:
         if state is State.CONNECTED:

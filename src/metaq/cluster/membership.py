@@ -139,6 +139,16 @@ class Membership:
         self._lease = Lease(self._registry, self._paths.group_ids(self._options.group), self._lapsed, self._wake.set)
         self._stop_listening = self._registry.on_state(self._hear_state)
         self._keeper = asyncio.create_task(self._keep(), name=f"member {self.name}")
+        self._keeper.add_done_callback(self._ended)
+
+    def _ended(self, keeper: asyncio.Task[None]) -> None:
+        """Tell those who wait that no more will happen."""
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None:
+            self._holding.drop(self._holding.partitions)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error or RegistryError(f"{self.name} has left its group"))
 
     async def _close(self, keeper: asyncio.Task[None]) -> None:
         self._keeper = None
@@ -158,30 +168,23 @@ class Membership:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self._wake.set()
+        if self._keeper is not None and self._keeper.done():
+            self._ended(self._keeper)
         await waiter
 
     async def _keep(self) -> None:
         """Make everything as it should be whenever something changed; then give everything back."""
-        error: RegistryError = RegistryError(f"{self.name} has left its group")
-        try:
-            while not self._leaving:
-                self._wake.clear()
-                waiters = list(self._waiters)
-                if await self._succeeds(self._round):
-                    self._settle(waiters)
-                if not self._leaving:
-                    await self._rest()
-            for _ in range(_LEAVE_TRIES):
-                self._wake.clear()
-                if await self._succeeds(self._depart):
-                    return
-        except RegistryError as exc:
-            error = exc
-            self._holding.drop(self._holding.partitions)
-        finally:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_exception(error)
+        while not self._leaving:
+            self._wake.clear()
+            waiters = list(self._waiters)
+            if await self._succeeds(self._round):
+                self._settle(waiters)
+            if not self._leaving:
+                await self._rest()
+        for _ in range(_LEAVE_TRIES):
+            self._wake.clear()
+            if await self._succeeds(self._depart):
+                return
 
     async def _succeeds(self, work: Callable[[], Awaitable[bool]]) -> bool:
         """Do some work; after an error wait a little. Raises what no second try can mend."""
