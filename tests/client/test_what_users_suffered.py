@@ -221,6 +221,21 @@ async def test_issue_102_however_long_it_takes_to_get_a_partition_it_is_consumed
     task.cancel()
 
 
+async def test_issue_24_a_member_that_joins_gets_its_share_and_what_stays_is_not_interrupted(cluster: Cluster) -> None:
+    first = consumer_of(await cluster.client(), Ledger())
+    await first.join()
+    await until(lambda: len(first.partitions) == 2)
+    before = dict(first._share.streams)
+    second = consumer_of(await cluster.client(), Ledger())
+    await second.join()
+    await until(lambda: len(first.partitions) == len(second.partitions) == 1)
+    [stays] = first.partitions
+    assert first._share.streams[stays] is before[stays]
+    await second.close()
+    await until(lambda: len(first.partitions) == 2)
+    assert first._share.streams[stays] is before[stays]
+
+
 async def test_issue_121_members_with_different_topics_leave_no_partition_without_an_owner(cluster: Cluster) -> None:
     await cluster.broker.stop()
     await cluster.broker.start()
