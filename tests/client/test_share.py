@@ -51,6 +51,10 @@ class Hand:
     def stop(self) -> None:
         self.is_stopped = True
 
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
 
 def share_of(mq: metaq.aio.MessageQueue, ledger: Ledger, **keywords: Unpack[ConsumerKeywords]) -> Share:
     settings: ConsumerKeywords = {**FAST, **keywords}

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -9,6 +10,8 @@ from typing import Final, TypeVar
 
 from metaq.errors import ConfigError, LinkClosed
 from metaq.net.loop import loop_factory
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -88,11 +91,21 @@ class LoopThread:
         self._thread.join(_LAST_WAIT)
 
     def _run(self) -> None:
-        self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        try:
+            self._loop.run_forever()
+        except SystemExit as exc:
+            log.error("the client is closed: something raised %r in its thread", exc)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Let all go who wait: nothing runs here any more."""
+        with self._lock:
+            self.is_closed = True
+        self._loop.run_until_complete(asyncio.sleep(0))  # what was posted before
+        while tasks := asyncio.all_tasks(self._loop):
+            for task in tasks:
+                task.cancel()
             self._loop.run_until_complete(asyncio.wait(tasks))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()

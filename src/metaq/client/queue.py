@@ -205,11 +205,11 @@ class MessageQueue:
 
         It joins when it is first asked for messages. Raises ConfigError.
         """
-        if self._maker is None:
-            raise ConfigError("the client is not open")
+        if self._maker is None or self._is_closed:
+            raise ConfigError("the client is closed" if self._is_closed else "the client is not open yet")
         names = (topics,) if isinstance(topics, str) else tuple(topics)
         consumer = self._maker.make(tuple(map(_topic, names)), group, ConsumerOptions(**options))
-        self._consumers = [each for each in self._consumers if not each.is_closed]
+        self._consumers = [each for each in self._consumers if not each.has_left]
         self._consumers.append(consumer)
         return consumer
 

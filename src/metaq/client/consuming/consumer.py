@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -56,6 +57,7 @@ class Consumer:
         self._share = Share(group, Starting(parts.routes, group, options), self._committer, options)
         self._chooses = options.filter is not None or self._duplicates is not None
         self._runs: list[Run] = []  # what one who iterates has in hand
+        self._dispatchers: set[Dispatcher] = set()
         self._joining: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -68,15 +70,23 @@ class Consumer:
         """Enter the group; may be called again. Raises RegistryError if ZooKeeper does not answer in time."""
         if self._is_closed:
             raise ConfigError(f"group {self.group}: the consumer is closed")
+        if not await self._has_joined():
+            raise ConfigError(f"group {self.group}: the consumer was closed meanwhile")
+
+    async def _has_joined(self) -> bool:
+        """Join, if that was not done before; False: the consumer is closed. Raises as `join`."""
+        if self._is_closed:
+            return False
         if self._joining is None:
             self._joining = asyncio.create_task(self._join(), name=f"join {self.group}")
         joining = self._joining
-        try:
-            await asyncio.shield(joining)
-        except BaseException:
-            if joining.done() and self._joining is joining:
-                self._joining = None  # the next one tries again
-            raise
+        await asyncio.wait([joining])  # one who waits may be cancelled, the others go on
+        if joining.cancelled():
+            return False
+        if self._joining is joining and joining.exception() is not None:
+            self._joining = None  # the next one tries again
+        joining.result()
+        return not self._is_closed
 
     async def _join(self) -> None:
         await self._member.join()
@@ -99,16 +109,20 @@ class Consumer:
             run.stop()
             run.stream.drop(run)
         self._share.pool.wake_all()
-        try:
+        dispatchers = list(self._dispatchers)
+        for dispatcher in dispatchers:
+            dispatcher.stop()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._parts.store.close)
+            stack.push_async_callback(self._parts.rejects.close)
             for task in (self._joining, self._committing):
                 if task is not None:
                     task.cancel()
                     await asyncio.wait([task])
             await self._member.leave()
             await self._share.ended()
-        finally:
-            await self._parts.rejects.close()
-            await self._parts.store.close()
+            for dispatcher in dispatchers:
+                await dispatcher.ended()
 
     async def __aenter__(self) -> Self:
         await self.join()
@@ -123,9 +137,19 @@ class Consumer:
         return self._is_closed
 
     @property
+    def has_left(self) -> bool:
+        """Whether closing it has ended."""
+        return self._closing is not None and self._closing.done()
+
+    @property
     def acks_itself(self) -> bool:
         """Whether messages are acknowledged without a call of `ack`."""
         return self._options.ack == "auto"
+
+    @property
+    def duplicates(self) -> Duplicates | None:
+        """The filter of messages that were dealt with."""
+        return self._duplicates
 
     @property
     def name(self) -> str:
@@ -150,8 +174,8 @@ class Consumer:
         None: nothing came within `wait` seconds, or the consumer is closed.
         Raises NoStoredOffset, OffsetLost and CorruptMessage where the options want that; the other partitions go on.
         """
-        if self._committing is None and not self._is_closed:
-            await self.join()
+        if self._committing is None and not await self._has_joined():
+            return None
         loop = asyncio.get_running_loop()
         deadline = None if wait is None else loop.time() + wait
         while not self._is_closed:
@@ -273,8 +297,14 @@ class Consumer:
 
     async def work(self, handler: Handler, options: HandlerOptions) -> None:
         """Do the same with a handler that takes several messages at a call."""
-        await self.join()
-        await Dispatcher(self, handler, self._parts.rejects, self._options, options).run()
+        if not await self._has_joined():
+            return
+        dispatcher = Dispatcher(self, handler, self._parts.rejects, self._options, options)
+        self._dispatchers.add(dispatcher)
+        try:
+            await dispatcher.run()
+        finally:
+            self._dispatchers.discard(dispatcher)
 
     # acknowledging
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Protocol
 
+from metaq.client.consuming.duplicates import Duplicates
 from metaq.client.consuming.handlers import Handler, Piece
+from metaq.client.consuming.lane import Lane
 from metaq.client.consuming.options import ConsumerOptions
 from metaq.client.consuming.rejecting import Rejects
 from metaq.client.consuming.run import Run
@@ -18,8 +19,9 @@ from metaq.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-_PIECE: Final = 100  # messages handled at a turn, before another lane has its turn
 _MOST: Final = 2000  # messages of one partition in lanes; below it the next run is taken
+_FAR: Final = 100_000  # messages of one partition from the first one that is not dealt with on
+_SPARE: Final = 4  # lanes that are ready, for each call at once; below it the next run of any partition is taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,61 +45,11 @@ class HandlerOptions:
 class Source(Protocol):
     """Where messages come from: a consumer."""
 
+    @property
+    def duplicates(self) -> Duplicates | None:
+        """What is to be told of messages that are dealt with."""
+
     async def next_run(self, wait: float | None = None) -> Run | None: ...
-
-
-class Lane:
-    """Messages handled in order: those of a partition, or of one key in it. At most one handler at a time."""
-
-    def __init__(self, key: Hashable, stream: Stream, retire: "Callable[[Lane], None]", *, acks: bool) -> None:
-        self.key = key
-        self.stream = stream
-        self.messages: deque[Message] = deque()
-        self.failures = 0  # of the first one, in a row
-        self.is_stopped = False
-        self.piece: Piece | None = None  # what a handler has
-        self.timer: asyncio.TimerHandle | None = None
-        self._retire = retire  # called when it is stopped and no handler has any of it
-        self._progress = stream.progress if acks else None
-        self._settled = 0  # of the piece
-
-    def settle(self) -> None:
-        """Take note of what the handler is through with."""
-        piece = self.piece
-        if piece is None:
-            return
-        count = piece.count
-        for message in islice(piece.messages, self._settled, count):
-            self.finish(message)
-        self._settled = count
-
-    def finish(self, message: Message) -> None:
-        if self._progress is not None:
-            self._progress.finish(message)
-
-    def stop(self) -> None:
-        """Begin no other message."""
-        self.is_stopped = True
-        if self.piece is None:
-            self._retire(self)
-        else:
-            self.piece.is_stopped = True
-
-    def begin(self) -> Piece:
-        self._settled = 0
-        self.piece = Piece(list(islice(self.messages, _PIECE)))
-        return self.piece
-
-    def end(self) -> int:
-        """Take away what was handled, or, where it was stopped, everything; return how many that were."""
-        self.settle()
-        count = 0 if self.piece is None else self.piece.count
-        self.piece = None
-        if self.is_stopped:
-            count = len(self.messages)
-        for _ in range(count):
-            self.messages.popleft()
-        return count
 
 
 class Dispatcher:
@@ -106,63 +58,153 @@ class Dispatcher:
     def __init__(
         self, source: Source, handler: Handler, rejects: Rejects, options: ConsumerOptions, how: HandlerOptions
     ) -> None:
+        self.acks = options.ack == "auto"
+        self.duplicates = source.duplicates
         self._source = source
         self._handler = handler
         self._rejects = rejects
         self._options = options
         self._how = how
-        self._acks = options.ack == "auto"
         self._key = (lambda m: m.attribute) if how.key == "attribute" else how.key
         self._lanes: dict[Hashable, Lane] = {}
         self._load: Counter[Stream] = Counter()  # messages in lanes
+        self._full: set[Stream] = set()  # of which no run is taken before some of those are handled
+        self._left: set[Stream] = set()  # of which messages were taken out of lanes, and not handled
         self._ready: asyncio.Queue[Lane] = asyncio.Queue()
+        self._hungry = asyncio.Event()  # few lanes are ready
         self._working = 0
         self._calm = asyncio.Event()
+        self._told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+
+    # life
 
     async def run(self) -> None:
-        """Return when the source has ended and handlers have, or after the time allowed. Raises what it raises."""
-        jobs = [asyncio.create_task(self._work(), name="handler") for _ in range(self._how.concurrency)]
-        jobs.append(asyncio.create_task(self._recover(), name="recover"))
+        """Return when the source has ended and handlers have, or after the time allowed.
+
+        Raises what the source, or the function that names keys, raises. Messages in lanes are fetched again then.
+        """
+        work = [self._feed(), self._recover(), *(self._work() for _ in range(self._how.concurrency))]
+        jobs = [asyncio.create_task(each, name="handlers") for each in work]
         try:
-            while (run := await self._source.next_run()) is not None:
-                self._adopt(run)
-            while self._working:
-                self._calm.clear()
-                await asyncio.wait_for(self._calm.wait(), self._options.release_timeout)
+            await asyncio.wait([*jobs, self._told], return_when=asyncio.FIRST_COMPLETED)
+            self.stop()
+            for lane in list(self._lanes.values()):
+                lane.settle()
+                lane.stop()
+            await self._handlers_ended()
+        finally:
+            self.stop()
+            try:
+                await self._end(jobs)
+            finally:
+                self._ended.set()
+        for job in jobs:
+            if not job.cancelled():
+                job.result()
+
+    async def _end(self, jobs: Sequence[asyncio.Task[None]]) -> None:
+        for job in jobs:
+            job.cancel()
+        await asyncio.wait(jobs)
+        for lane in list(self._lanes.values()):
+            self.retire(lane)
+        for stream in self._left:
+            stream.rewind()
+
+    def stop(self) -> None:
+        """End: begin no other message."""
+        if not self._told.done():
+            self._told.set_result(None)
+
+    async def ended(self) -> None:
+        """Return when `run` has ended."""
+        await self._ended.wait()
+
+    async def _handlers_ended(self) -> None:
+        try:
+            async with asyncio.timeout(self._options.release_timeout):
+                while self._working:
+                    self._calm.clear()
+                    await self._calm.wait()
         except TimeoutError:
             log.warning("%d handlers have not ended within %g s", self._working, self._options.release_timeout)
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.wait(jobs)
-            for lane in list(self._lanes.values()):
-                self._retire(lane)
+
+    # lanes
+
+    async def _feed(self) -> None:
+        """Put the messages of runs into lanes, as long as there is somebody to handle them."""
+        enough = _SPARE * self._how.concurrency
+        while (run := await self._source.next_run()) is not None:
+            try:
+                self._adopt(run)
+            except BaseException:
+                run.stop()
+                run.stream.drop(run)
+                self._left.add(run.stream)
+                raise
+            while self._ready.qsize() >= enough:
+                self._hungry.clear()
+                await self._hungry.wait()
 
     def _adopt(self, run: Run) -> None:
-        """Put the messages of a run into lanes."""
         stream = run.stream
         messages = run.begin()
         for message in messages:
             self._lane(stream, message).messages.append(message)
         self._load[stream] += len(messages)
         stream.drop(run)
-        if self._load[stream] < _MOST:
-            stream.free()
+        self._full.add(stream)
+        self._free(stream)
 
     def _lane(self, stream: Stream, message: Message) -> Lane:
         assert not isinstance(self._key, str)
         key = (stream, stream.progress, None if self._key is None else self._key(message))
         lane = self._lanes.get(key)
         if lane is None or lane.is_stopped:
-            lane = self._lanes[key] = Lane(key, stream, self._retire, acks=self._acks)
+            lane = self._lanes[key] = Lane(key, stream, self)
             stream.held.add(lane)
-            self._ready.put_nowait(lane)
+            self.queue(lane)
         return lane
+
+    def queue(self, lane: Lane) -> None:
+        """Give a lane its turn."""
+        lane.timer = None
+        lane.is_parked = False
+        self._ready.put_nowait(lane)
+
+    def retire(self, lane: Lane) -> None:
+        """Have done with a lane, of which no handler has anything."""
+        if self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
+        if lane.timer is not None:
+            lane.timer.cancel()
+        if lane.messages:
+            self._left.add(lane.stream)
+        self._unload(lane, len(lane.messages))
+        lane.messages.clear()
+        lane.stream.drop(lane)
+
+    def _unload(self, lane: Lane, count: int) -> None:
+        """Count what is in a lane no longer, and let more come."""
+        self._load[lane.stream] -= count
+        self._free(lane.stream)
+        if not self._load[lane.stream]:
+            del self._load[lane.stream]
+
+    def _free(self, stream: Stream) -> None:
+        """Let the next run of a partition come, if it is one that waits and few enough of it are here."""
+        pending = 0 if stream.progress is None else stream.progress.pending
+        if stream in self._full and self._load[stream] < _MOST and pending < _FAR:
+            self._full.discard(stream)
+            stream.free()
+
+    # handling
 
     async def _work(self) -> None:
         while True:
             lane = await self._ready.get()
-            lane.timer = None
+            self._hungry.set()
             self._working += 1
             try:
                 await self._advance(lane)
@@ -171,77 +213,86 @@ class Dispatcher:
                 self._calm.set()
 
     async def _advance(self, lane: Lane) -> None:
-        error: Exception | None = None
+        if lane.stream.is_paused and not lane.is_stopped:
+            lane.is_parked = True
+            return
         if not lane.is_stopped:
+            error: BaseException | None = None
             try:
-                await self._handler(lane.begin())
-            except Exception as exc:  # noqa: BLE001 - whatever it was: it is tried again, then rejected with it
-                error = exc
-            except asyncio.CancelledError:
-                lane.stop()
-                raise
+                error = await self._call(lane.begin())
             finally:
-                self._unload(lane, lane.end(), error)
-            if error is not None and lane.messages and not await self._give_up(lane, error):
+                count = lane.end()
+                lane.failures = (0 if count else lane.failures) + (error is not None)
+                self._unload(lane, count)
+            if error is not None and lane.goes_on() and not await self._give_up(lane, error):
                 return
-        if lane.messages and not lane.is_stopped:
-            self._ready.put_nowait(lane)
+        if lane.goes_on():
+            self.queue(lane)
         else:
-            self._retire(lane)
+            self.retire(lane)
 
-    async def _give_up(self, lane: Lane, error: Exception) -> bool:
+    async def _call(self, piece: Piece) -> BaseException | None:
+        """Call the handler; return what it raised."""
+        try:
+            await self._handler(piece)
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                piece.is_stopped = True
+                raise
+            return exc  # it waited for something that was cancelled
+        except Exception as exc:  # noqa: BLE001 - whatever it was: it is tried again, then rejected with it
+            return exc
+        return None
+
+    async def _give_up(self, lane: Lane, error: BaseException) -> bool:
         """Reject the message that failed too often; False: it has its turn again, later."""
         message = lane.messages[0]
         if lane.failures > self._options.retries:
+            lane.is_rejecting = True
             try:
                 await self._rejects.reject(message, error)
             except Exception as exc:
                 log.exception("%s %s: message at %d not rejected", message.topic, message.partition, message.offset)
                 error = exc
             else:
-                if not lane.is_stopped:
-                    lane.finish(message)
-                    lane.messages.popleft()
-                    self._unload(lane, 1, None)
+                lane.finish(message)
+                lane.messages.popleft()
+                lane.failures = 0
+                self._unload(lane, 1)
                 return True
-        if lane.is_stopped:
-            return True
+            finally:
+                lane.is_rejecting = False
+            if lane.is_stopped:
+                return True
         delay = min(self._options.first_backoff * 2 ** min(lane.failures - 1, 30), self._options.longest_backoff)
         log.warning(
             "%s %s: the handler failed at %d, trying again in %g s: %r",
             message.topic, message.partition, message.offset, delay, error,
         )  # fmt: skip
-        lane.timer = asyncio.get_running_loop().call_later(delay, self._ready.put_nowait, lane)
+        lane.timer = asyncio.get_running_loop().call_later(delay, self.queue, lane)
         return False
 
-    def _unload(self, lane: Lane, count: int, error: Exception | None) -> None:
-        """Count what was handled, and let more come."""
-        if count:
-            lane.failures = 0
-        if error is not None:
-            lane.failures += 1
-        was, stream = self._load[lane.stream], lane.stream
-        self._load[stream] -= count
-        if was >= _MOST > self._load[stream]:
-            stream.free()
-
-    def _retire(self, lane: Lane) -> None:
-        if self._lanes.get(lane.key) is lane:
-            del self._lanes[lane.key]
-        if lane.timer is not None:
-            lane.timer.cancel()
-        self._unload(lane, len(lane.messages), None)
-        lane.messages.clear()
-        lane.stream.drop(lane)
-        if not self._load[lane.stream]:
-            del self._load[lane.stream]
+    # what was rejected
 
     async def _recover(self) -> None:
         """Give messages that were rejected to the handler once more, now and then."""
-
-        async def again(message: Message) -> None:
-            await self._handler(Piece([message]))
-
         while True:
-            await self._rejects.recover(again)
+            self._working += 1
+            try:
+                await self._rejects.recover(self._handle_again)
+            except Exception:
+                log.exception("rejected messages not recovered, trying again in %g s", self._options.recover_every)
+            finally:
+                self._working -= 1
+                self._calm.set()
             await asyncio.sleep(self._options.recover_every)
+
+    async def _handle_again(self, message: Message) -> bool:
+        """Handle a message that was rejected; False: not any more."""
+        if self._told.done():
+            return False
+        error = await self._call(Piece([message]))
+        if error is not None:
+            raise error if isinstance(error, Exception) else RuntimeError(repr(error)) from error
+        return True

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from metaq.client.message import Message
@@ -30,6 +31,17 @@ class Piece:
 Handler: TypeAlias = Callable[[Piece], Awaitable[None]]
 
 
+@contextmanager
+def only_exceptions() -> Iterator[None]:
+    """Turn what is no Exception into one: SystemExit raised in a thread would end the event loop that waits for it."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as exc:
+        raise RuntimeError(f"{exc!r} raised where only exceptions are expected") from exc
+
+
 def one_by_one(handler: Callable[[Message], Awaitable[object]]) -> Handler:
     """Return what awaits `handler` for each message of a piece."""
 
@@ -44,8 +56,9 @@ def in_threads(handler: Callable[[Message], object], executor: Executor) -> Hand
     """Return what calls a plain function for each message of a piece, in a thread."""
 
     def work(piece: Piece) -> None:
-        for message in piece.rest():
-            handler(message)
+        with only_exceptions():
+            for message in piece.rest():
+                handler(message)
 
     async def hand_over(piece: Piece) -> None:
         await asyncio.get_running_loop().run_in_executor(executor, work, piece)

@@ -12,7 +12,7 @@ class Progress:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-        self._pending: deque[Message] = deque()  # begun, and not before the position yet
+        self._pending: deque[tuple[int, int, int]] = deque()  # begun, not before the position: offset, id, end
         self._done: set[int] = set()  # offsets of those among them that are dealt with
 
     @property
@@ -25,17 +25,19 @@ class Progress:
         if end <= self.position.offset:
             return
         self.position = Position(id, end)
-        while self._pending and self._pending[0].offset < end:
-            self._done.discard(self._pending.popleft().offset)
+        while self._pending and self._pending[0][0] < end:
+            self._done.discard(self._pending.popleft()[0])
 
     def begin(self, messages: Sequence[Message]) -> None:
         """Note messages that may be dealt with in any order; they follow those begun before."""
-        self._pending.extend(messages)
+        self._pending.extend((message.offset, message.id, message.next_offset) for message in messages)
 
     def finish(self, message: Message) -> None:
         """Note that a message that was begun is dealt with."""
+        if message.offset < self.position.offset:
+            return
         self._done.add(message.offset)
-        while self._pending and self._pending[0].offset in self._done:
-            first = self._pending.popleft()
-            self._done.discard(first.offset)
-            self.position = Position(first.id, first.next_offset)
+        while self._pending and self._pending[0][0] in self._done:
+            offset, id, end = self._pending.popleft()
+            self._done.discard(offset)
+            self.position = Position(id, end)

@@ -15,7 +15,7 @@ from typing import Final
 from metaq.client.consuming.rejecting import Again
 from metaq.client.message import Message
 from metaq.client.spool import Spool, SpoolFolder
-from metaq.errors import ClientError, CorruptSpool, SpoolLocked
+from metaq.errors import ClientError, CorruptSpool, SpoolError, SpoolLocked
 from metaq.ports import Files, Threads, Worker
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Recovery:
         self._worker: Worker | None = None
         self._folders: list[SpoolFolder] = []  # the first one is ours, the others were left by processes that ended
         self._looked = False
+        self._is_closed = False
         self._turn = asyncio.Lock()
 
     async def reject(self, message: Message, error: BaseException) -> None:
@@ -49,11 +50,13 @@ class Recovery:
         """Give each message that is kept to the handler, once. What goes wrong with the disk is logged."""
         try:
             await self._take_over()
-            for folder in self._folders:
+            for folder in list(self._folders):
                 for key in folder.keys:
-                    await self._go_through(await folder.spool(key), again)
+                    if not await self._go_through(await folder.spool(key), again):
+                        return
         except ClientError as exc:
-            log.warning("%s: messages not recovered, trying again later: %s", self._path, exc)
+            if not self._is_closed:
+                log.warning("%s: messages not recovered, trying again later: %s", self._path, exc)
 
     async def count(self) -> int:
         """Return how many messages are kept."""
@@ -61,29 +64,35 @@ class Recovery:
         return sum([(await folder.spool(key)).count for folder in self._folders for key in folder.keys])
 
     async def close(self) -> None:
-        """Give the folders back."""
+        """Give the folders back. May be called again."""
         async with self._turn:
+            self._is_closed = True
             folders, self._folders = self._folders, []
-            for folder in folders:
-                await folder.close()
-            worker, self._worker = self._worker, None
-            if worker is not None:
-                worker.close()
+            try:
+                for folder in folders:
+                    await folder.close()
+            finally:
+                worker, self._worker = self._worker, None
+                if worker is not None:
+                    worker.close()
 
-    async def _go_through(self, spool: Spool, again: Again) -> None:
+    async def _go_through(self, spool: Spool, again: Again) -> bool:
+        """Give a spool's messages to the handler; False: it wants no more. What it fails at, or nobody can read, stays.
+
+        That is put at the end before it is dropped at the beginning: a crash may double it, not more.
+        """
         for _ in range(spool.count):
             items = await spool.peek()
             if not items:
-                return
-            message = unpack(items[0])
+                break
             try:
-                await again(message)
+                if not await again(unpack(items[0])):
+                    return False
             except Exception as exc:  # noqa: BLE001 - whatever it was, the message stays
-                log.warning("%s %s: message %d failed again: %r", message.topic, message.partition, message.id, exc)
-                await spool.append_nowait(
-                    items[0], beyond=True
-                )  # before it is dropped: a crash may double it, not more
+                log.warning("%s: a rejected message of %s failed again: %r", self._path, spool.key, exc)
+                await spool.append_nowait(items[0], beyond=True)
             await spool.drop()
+        return True
 
     async def _spool(self, topic: str) -> Spool:
         await self._take_over()
@@ -93,18 +102,29 @@ class Recovery:
             return await self._folders[0].spool(topic)
 
     async def _take_over(self) -> None:
-        """Open, the first time, the folders that nobody has any more."""
+        """Open, the first time, the folders that nobody has any more. One that cannot be opened is left alone."""
         async with self._turn:
-            if self._looked or not self._files.exists(self._path):
-                return
-            self._looked = True
-            for entry in self._files.list(self._path):
-                if entry.is_dir and entry.name.isdecimal():
-                    folder = await self._try(f"{self._path}/{entry.name}")
+            self._check_open()
+            for name in [] if self._looked else self._names():
+                self._looked = True
+                try:
+                    folder = await self._try(f"{self._path}/{name}")
+                except SpoolError as exc:
+                    log.warning("%s/%s: left alone: %s", self._path, name, exc)
+                else:
                     if folder is not None:
                         self._folders.append(folder)
 
+    def _names(self) -> list[str]:
+        """Return the names of the folders that there are. Raises SpoolError."""
+        try:
+            entries = self._files.list(self._path) if self._files.exists(self._path) else []
+        except OSError as exc:
+            raise SpoolError(f"{self._path}: {exc.strerror or exc}") from exc
+        return [entry.name for entry in entries if entry.is_dir and entry.name.isdecimal()]
+
     async def _open_new(self) -> SpoolFolder:
+        self._check_open()
         self._looked = True
         number = 0
         while True:
@@ -112,6 +132,10 @@ class Recovery:
             if folder is not None:
                 return folder
             number += 1
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise SpoolError(f"{self._path}: closed")
 
     async def _try(self, path: str) -> SpoolFolder | None:
         if self._worker is None:

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from metaq.client.consuming.handlers import only_exceptions
 from metaq.client.message import Message
 from metaq.client.producer import Producer
 
 log = logging.getLogger(__name__)
 
-Again = Callable[[Message], Awaitable[None]]
+Again = Callable[[Message], Awaitable[bool]]  # False: no more of them now
 
 _LONGEST_REASON: Final = 500  # characters
 
@@ -24,7 +25,7 @@ class Rejects(Protocol):
         """Return once the message is safe, or meant to be gone."""
 
     async def recover(self, again: Again) -> None:
-        """Give what is kept to the handler once more; what it fails at stays."""
+        """Give what is kept to the handler once more, until it says no; what it fails at stays."""
 
     async def close(self) -> None: ...
 
@@ -54,9 +55,13 @@ class Call(Drop):
         if inspect.iscoroutinefunction(self._function):
             await self._function(message, error)
             return
-        result = await asyncio.to_thread(self._function, message, error)
+        result = await asyncio.to_thread(self._call, message, error)
         if inspect.isawaitable(result):
             await result
+
+    def _call(self, message: Message, error: BaseException) -> Awaitable[None] | None:
+        with only_exceptions():
+            return self._function(message, error)
 
 
 class DeadLetters(Drop):

@@ -150,3 +150,9 @@ class Run:
     def _reach(self, point: Point | None) -> None:
         if self._progress is not None and point is not None and point[0] is not None:
             self._progress.reach(point[0], point[1])
+
+    def pause(self) -> None:
+        """Nothing changes: it is in hand."""
+
+    def resume(self) -> None:
+        """Nothing has changed."""

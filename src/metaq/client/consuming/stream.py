@@ -34,6 +34,11 @@ class Held(Protocol):
     def stop(self) -> None:
         """Begin no other of them."""
 
+    def pause(self) -> None:
+        """Begin no other of them until `resume`."""
+
+    def resume(self) -> None: ...
+
 
 class Stream:
     """Fetches until it is stopped. Trouble is waited out; what nobody but the user can mend goes to the pool."""
@@ -127,10 +132,15 @@ class Stream:
         first = self._runs[0].offset if self._runs else self._next
         self._drop_ahead()  # it would take the room of partitions that go on
         self._fetch_from(first)
+        for each in self.held:
+            each.pause()
 
     def resume(self) -> None:
+        """Go on where it was."""
         self._is_paused = False
         self._want()
+        for each in list(self.held):
+            each.resume()
 
     @property
     def is_paused(self) -> bool:
