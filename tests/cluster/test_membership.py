@@ -503,3 +503,20 @@ async def test_at_random_no_partition_has_two_owners_and_in_the_end_each_has_its
     }
     assert court.complaints == []
     await leave(*members)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", ["default", "consistent"])
+async def test_a_hundred_members_share_a_thousand_partitions(ensemble: Ensemble, strategy: Strategy) -> None:
+    """Each with a session of its own, all in one process; the simulation counts what they read."""
+    broker = await ensemble.connect()
+    await offer(broker, 1024)
+    court = Court()
+    registries = [await ensemble.connect(30.0) for _ in range(100)]
+    members = [Member(court, each, options(f"{n:02}", strategy=strategy)) for n, each in enumerate(registries)]
+    await asyncio.gather(*(member.membership.join() for member in members))
+    await settled(members, texts(1024))
+    await leave(*members[:50])
+    await settled(members[50:], texts(1024))
+    await leave(*members[50:])
+    assert court.complaints == []
