@@ -34,6 +34,12 @@ class Counting(MemoryRegistry):
     def __init__(self, reads: list[str], tree: MemoryTree) -> None:
         super().__init__(tree, delay=Slowness(0.001))
         self._reads = reads
+        self.looks = 0  # at the session: nothing is done without
+
+    @property
+    def session(self) -> int:
+        self.looks += 1
+        return super().session
 
     async def get(self, path: str, changed: Changed | None = None) -> Node | None:
         self._reads.append(path)
@@ -223,6 +229,30 @@ def test_a_registry_that_is_closed_under_a_member_ends_it() -> None:
             with pytest.raises(RegistryClosed):
                 await wish
         await member.membership.leave()
+
+    with World(1) as world:
+        world.run(main())
+
+
+def test_an_offset_store_that_is_slow_and_fails_keeps_nobody_busy() -> None:
+    async def main() -> None:
+        scene = Scene()
+        await scene.offer()
+        registry = Counting([], scene.tree)
+        await registry.connect()
+        member = scene.member(registry, "a")
+
+        async def fail(_: Sequence[ClusterPartition]) -> None:
+            await asyncio.sleep(20.0)
+            raise RegistryError("no offsets")
+
+        member.party.taking = fail
+        joining = asyncio.create_task(member.membership.join())
+        await asyncio.sleep(300.0)
+        assert 10 <= len(member.party.calls) <= 60
+        assert registry.looks <= 40 * len(member.party.calls)
+        joining.cancel()
+        await asyncio.gather(joining, return_exceptions=True)
 
     with World(1) as world:
         world.run(main())

@@ -223,7 +223,7 @@ class Membership:
     async def _rest(self) -> None:
         """Wait for a change, or for the time to try something again; let a storm of changes gather."""
         loop = asyncio.get_running_loop()
-        due = min([self._due, *self._awaited.values(), *(time for _, time in self._failures.values())])
+        due = min([self._due, *map(self._retry_at, (self._awaited.keys() | self._failures) - self._holding.partitions)])
         with suppress(TimeoutError):
             async with asyncio.timeout_at(None if due == inf else due):
                 await self._wake.wait()
@@ -322,11 +322,7 @@ class Membership:
         self._awaited = {each: time for each, time in self._awaited.items() if each in wanted}
         taken = self._holding.at(Stage.TAKEN)
         self._failures = {each: f for each, f in self._failures.items() if each in wanted and each not in taken}
-        missing = [
-            each
-            for each in sorted(wanted - self._holding.partitions)
-            if max(self._awaited.get(each, 0.0), self._failures.get(each, (0, 0.0))[1]) <= now
-        ]
+        missing = [each for each in sorted(wanted - self._holding.partitions) if self._retry_at(each) <= now]
         if not missing:
             return
         self._attempted.update(missing)
@@ -338,6 +334,10 @@ class Membership:
                 self._awaited.pop(each, None)
             else:
                 self._awaited[each] = now + self._options.sync_time * (0.5 + 0.5 * self._random.random())
+
+    def _retry_at(self, partition: ClusterPartition) -> float:
+        """Return the loop's time from which on a partition may be claimed."""
+        return max(self._awaited.get(partition, 0.0), self._failures.get(partition, (0, 0.0))[1])
 
     def _report(self) -> None:
         told = len(self.owned), len(self._awaited)
