@@ -20,7 +20,7 @@ check: .venv/.ready-check  ## format, lint, types, import order, budgets
 docs: .venv/.ready-docs  ## write the reference of the client, from its docstrings, into build/api
 	.venv/bin/python -m scripts.api_reference build/api
 
-bench: .venv/.ready-bench  ## measure beside the prototype and the Java broker; ARGS="--quick", ARGS=--help
+bench: .venv/.ready-bench  ## measure beside the prototype, the Java broker and other systems; ARGS="--quick", ARGS=--help
 	.venv/bin/python -m bench.run $(ARGS)
 
 clean:  ## remove what these targets made

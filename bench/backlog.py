@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from bench import loads
-from bench.brokers import BrokerFailed, bare_reader, running
+from bench.brokers import bare_reader, running
 from bench.cases import Setting
 from bench.loads import LoadFailed, Reads
+from bench.processes import ServerFailed
 from bench.report import BARE, READ_CASE
 from bench.samples import Sample, Samples
 from metaq import record
@@ -36,7 +37,7 @@ async def measure_reading(samples: Samples, round_: int, names: Iterable[str], f
             async with running(name, home, SETTING, zk) as broker:
                 await loads.put_each(broker.port, 1, "read")  # 1.4.6.2 may load a partition only when it is put to
                 add(samples, name, round_, await loads.get_all(broker.port, "read", 1, MAX_SIZE), MESSAGES + 1)
-        except (LoadFailed, BrokerFailed) as exc:
+        except (LoadFailed, ServerFailed) as exc:
             samples.add(Sample(READ_CASE, name, round_, None, "MB/s", str(exc)[-160:]))
         finally:
             shutil.rmtree(home, ignore_errors=True)

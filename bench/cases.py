@@ -6,6 +6,7 @@ from typing import Final
 PROTOTYPE: Final = "prototype"
 OURS: Final = "metaq"
 JAVA: Final = "java"
+ZOOKEEPER: Final = "zookeeper"
 BROKERS: Final = (PROTOTYPE, OURS, JAVA)
 
 BODY_SIZE: Final = 100  # bytes

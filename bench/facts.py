@@ -7,8 +7,10 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from bench.servers import CLIENTS
 from metaq._version import __version__
 from tests.interop import jvm
 
@@ -25,6 +27,16 @@ def gather(arguments: list[str], folder: Path) -> dict[str, str]:
         "Python": f"{platform.python_version()}, uvloop {importlib.metadata.version('uvloop')}",
         "Java": f"MetaQ 1.4.6.2 on {jvm.java_version()}",
     }
+
+
+def of_peers(there: Iterable[str], left_out: str) -> dict[str, str]:
+    """Return the versions of other systems that take part, and which do not."""
+    peers = [peer for peer in CLIENTS if peer.name in there]
+    packages = dict.fromkeys(name for peer in peers for name in peer.packages)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    servers = dict.fromkeys(words for peer in peers if (words := peer.server_version()))
+    found = ", ".join([*servers, *versions])
+    return ({"Peers": found} if found else {}) | ({"Left out": left_out} if left_out else {})
 
 
 def processor() -> str:

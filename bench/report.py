@@ -1,7 +1,6 @@
 """From samples to tables in Markdown, with medians, spread, ratios and misses."""
 
 from collections.abc import Iterable, Iterator
-from math import floor
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -24,21 +23,26 @@ from bench.cases import (
     Load,
     Setting,
 )
+from bench.report_cells import cell, judged
+from bench.report_clients import CONSUMING, REBALANCING, REGISTRY, consuming_rows, rebalance_rows, registry_rows
 from bench.samples import Samples
 
 BARE: Final = "bare C loop"
 EXPLANATION: Final = "## What falls short, and why"  # written by hand; a new run keeps it
 READ_CASE: Final = "read/1MiB"
 MIB: Final = "MiB"
+BROKERS_PART: Final = "The broker"
+CLIENTS: Final = "Clients and registry"
+PARTS: Final = {BROKERS_PART: "benchmarks", CLIENTS: "clients"}  # and the files of their samples
 TITLE: Final = """\
 # Benchmarks
 
-Brokers run one after the other on one machine, in every round; a cell is the median over the rounds (least–most), a
-ratio the median of the ratios of each round. Load and broker share the processors. Compare ratios of one run, not
-figures of two. The prototype is `bench/prototype.py`: the same design, nothing checked, nothing recovered.
+What is compared runs one after the other on one machine, in every round; a cell is the median over the rounds
+(least–most), a ratio the median of the ratios of each round. Load and server share the processors. Compare ratios of
+one run, not figures of two. The prototype is `bench/prototype.py`: the same design, nothing checked, nothing recovered.
 """
 PUTS: Final = f"""\
-## Puts
+### Puts
 
 Messages of {BODY_SIZE} bytes, acknowledged per second. `synced/1024/50x20`: synced to disk before every reply, 1,024
 partitions in turn, 50 connections with 20 puts in flight each. The partitions exist before, with their files: each
@@ -47,14 +51,14 @@ broker was stopped and started again since it made them. `create`: from an empty
 | Case | {" | ".join(BROKERS)} | metaq : prototype | metaq : Java |
 |---|---|---|---|---|---|"""
 READING: Final = """\
-## Reading a backlog
+### Reading a backlog
 
 1 GiB of one partition, one connection, one get of 1 MiB in flight, from the memory of the operating system.
 
 | Server | MB/s | : bare C loop |
 |---|---|---|"""
 START: Final = f"""\
-## Start
+### Start
 
 With {START_PARTITIONS:,} partitions on disk: time from the start of the process until it serves, and resident memory
 when it idles.
@@ -69,24 +73,6 @@ def put_case(setting: Setting, load: Load) -> str:
 
 def creating_case(setting: Setting) -> str:
     return f"create/{setting.name}/{CREATING.name}"
-
-
-def cell(samples: Samples, case: str, broker: str) -> str:
-    """Return median and spread of one cell, or why it is empty."""
-    values = samples.values(case, broker).values()
-    if not values:
-        return f"failed: {note}" if (note := samples.note(case, broker)) else "–"
-    digits = 0 if max(values) >= 100 else 2
-    middle, low, high = (f"{v:,.{digits}f}" for v in (median(values), min(values), max(values)))
-    return middle if len(values) == 1 else f"{middle} ({low}–{high})"
-
-
-def judged(ratio: float | None, target: float) -> str:
-    """Return a ratio beside what it has to be; a miss stands out."""
-    if ratio is None:
-        return "–"
-    shown = f"{floor(ratio * 100) / 100:.2f}"  # rounded down: 0.749 does not look like 0.75
-    return shown if ratio >= target else f"**{shown}, misses {target}**"
 
 
 def put_rows(samples: Samples) -> Iterator[str]:
@@ -134,13 +120,37 @@ def table(head: str, rows: Iterable[str]) -> list[str]:
     return ["", head, *body] if body else []
 
 
-def text(samples: Samples) -> str:
-    """Return the whole report."""
-    lines = [TITLE, *(f"- {name}: {value}" for name, value in samples.facts.items())]
-    lines += table(PUTS, put_rows(samples))
+def tables(samples: Samples) -> list[str]:
+    """Return all tables for which there are samples."""
+    lines = table(PUTS, put_rows(samples))
     lines += table(READING, read_rows(samples))
     lines += table(START, start_rows(samples))
-    return "\n".join(lines) + "\n"
+    lines += table(CONSUMING, consuming_rows(samples))
+    lines += table(REGISTRY, registry_rows(samples))
+    return lines + table(REBALANCING, rebalance_rows(samples))
+
+
+def text(samples: Samples) -> str:
+    """Return the facts of one run and its tables."""
+    return "\n".join([*(f"- {name}: {value}" for name, value in samples.facts.items()), *tables(samples)]) + "\n"
+
+
+def part_of(case: str) -> str:
+    """Return in which part of the page a case is."""
+    return CLIENTS if case.startswith(("consume/", "registry/", "rebalance/")) else BROKERS_PART
+
+
+def write(page: Path, samples: Samples) -> None:
+    """Write the page; parts of which nothing was measured now keep their samples, which lie in bench/ beside it."""
+    texts = [TITLE]
+    for part, name in PARTS.items():
+        place = page.parent / "bench" / f"{name}.json"
+        mine = Samples(samples.facts, [each for each in samples.taken if part_of(each.case) == part])
+        if mine.taken:
+            mine.write(place)
+        if place.exists():
+            texts.append(f"## {part}\n\n{text(Samples.read(place))}")
+    page.write_text("\n".join(texts) + explanation(page), "utf-8")
 
 
 def explanation(page: Path) -> str:

@@ -6,6 +6,8 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,15 +16,28 @@ import click
 
 from bench import facts, loads, report
 from bench.backlog import measure_reading
-from bench.brokers import BrokerFailed, Running, running
-from bench.cases import BROKERS, CREATING, CREATING_FROM, JAVA, LOADS, OURS, SETTINGS, START_PARTITIONS, Load, Setting
+from bench.brokers import Running, running
+from bench.cases import (
+    BROKERS,
+    CREATING,
+    CREATING_FROM,
+    JAVA,
+    LOADS,
+    OURS,
+    SETTINGS,
+    START_PARTITIONS,
+    Load,
+    Setting,
+)
+from bench.clients import PEERS, Clients, measure_clients, peers_that_are_there
 from bench.loads import LoadFailed, Puts
+from bench.processes import ServerFailed
 from bench.samples import Sample, Samples
 from metaq.testing import ZooKeeper
 
 IDLE: Final = 2.0  # seconds before memory is read
 SHAKE: Final = Load(50, 20, 0.0)  # what every broker gets before it is measured; Java compiles meanwhile
-Failure: Final = (LoadFailed, BrokerFailed)
+Failure: Final = (LoadFailed, ServerFailed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Plan:
     only: re.Pattern[str]
     folder: Path
     zk: str
+    clients: Clients
 
     def wants(self, case: str) -> bool:
         return self.only.search(case) is not None
@@ -131,6 +147,7 @@ async def measure(plan: Plan, samples: Samples) -> None:
             await measure_reading(samples, round_, names, plan.folder, plan.zk)
         if plan.wants("start/"):
             await measure_start(plan, samples, round_)
+    await measure_clients(plan.clients, samples, plan.wants, plan.folder, plan.zk, say)
 
 
 @click.command(context_settings={"show_default": True})
@@ -138,39 +155,49 @@ async def measure(plan: Plan, samples: Samples) -> None:
 @click.option("--seconds", default=3.0, help="How long each load is measured.")
 @click.option("--quick", is_flag=True, help="One round of one second: shows that it runs, not how fast.")
 @click.option(
-    "--only", default="", metavar="PATTERN", help="Only cases that match, such as put/synced/16/50x1, read, start."
+    "--only",
+    default="",
+    metavar="PATTERN",
+    help="Only cases that match, such as put/synced/16/50x1, read, start, consume/100.",
 )
 @click.option("--brokers", default=",".join(BROKERS), help="Which take part.")
+@click.option("--peers", default=",".join(PEERS), help="Which clients consume beside ours, of those that are there.")
 @click.option(
-    "--write", type=click.Path(path_type=Path), help="Write the table here, the samples into bench/ beside it."
+    "--write", type=click.Path(path_type=Path), help="Write the tables here, the samples into bench/ beside it."
 )
-def main(rounds: int, seconds: float, quick: bool, only: str, brokers: str, write: Path | None) -> None:
-    """Measure metaq beside a prototype of its design and the Java broker 1.4.6.2.
+def main(rounds: int, seconds: float, quick: bool, only: str, brokers: str, peers: str, write: Path | None) -> None:
+    """Measure metaq beside a prototype of its design, the Java broker 1.4.6.2, and other systems.
 
     Exit status 1: something could not be measured. A target that is missed is shown, and no failure.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and folders do not stay behind
     loads.compile_all()
     rounds, seconds = (1, 1.0) if quick else (rounds, seconds)
+    there, left_out = peers_that_are_there(peers.split(","))
+    clients = Clients.quick(there) if quick else Clients.full(there, rounds)
+    names = tuple(name for name in BROKERS if name in brokers.split(","))
     with tempfile.TemporaryDirectory(prefix="metaq-bench-") as place:
         folder = Path(place)
-        names = tuple(name for name in BROKERS if name in brokers.split(","))
-        samples = Samples(facts.gather(sys.argv[1:], folder))
-        zookeeper = ZooKeeper(folder / "zookeeper")
-        if JAVA in names:
-            (folder / "zookeeper").mkdir()
-            zookeeper.start()
+        samples = Samples(facts.gather(sys.argv[1:], folder) | facts.of_peers(there, left_out))
         try:
-            plan = Plan(names, rounds, seconds, seconds / 3, re.compile(only), folder, zookeeper.address)
-            asyncio.run(measure(plan, samples))
+            with zookeeper_for((*names, *there), folder) as zk:
+                plan = Plan(names, rounds, seconds, seconds / 3, re.compile(only), folder, zk, clients)
+                asyncio.run(measure(plan, samples))
         finally:  # also when interrupted: what was measured is worth showing
-            if JAVA in names:
-                zookeeper.stop()
             click.echo(report.text(samples))
     if write is not None:
-        write.write_text(report.text(samples) + report.explanation(write))
-        samples.write(write.parent / "bench" / f"{write.stem}.json")
+        report.write(write, samples)
     sys.exit(any(sample.value is None for sample in samples.taken))
+
+
+@contextmanager
+def zookeeper_for(names: tuple[str, ...], folder: Path) -> Iterator[str]:
+    """Run a ZooKeeper if Java takes part; yields its address, "" if there is none."""
+    if JAVA not in names:
+        yield ""
+        return
+    with ZooKeeper(folder / "zookeeper") as zookeeper:
+        yield zookeeper.address
 
 
 if __name__ == "__main__":

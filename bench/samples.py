@@ -64,6 +64,15 @@ class Samples:
         content = json.loads(path.read_text())
         return cls(content["facts"], [Sample(**sample) for sample in content["samples"]])
 
+    def brokers(self, case: str) -> list[str]:
+        """Return whatever was measured in a case, in the order it first was."""
+        return list(dict.fromkeys(s.broker for s in self.taken if s.case == case))
+
+    def beside(self, case: str, broker: str, other: str) -> list[float]:
+        """Return the values of one in the rounds in which the other was measured too."""
+        mine, theirs = self.values(case, broker), self.values(case, other)
+        return [value for round_, value in mine.items() if round_ in theirs]
+
     def by_broker(self, case: str) -> dict[str, list[float]]:
         """Return all values of a case, by broker."""
         cells: dict[str, list[float]] = defaultdict(list)

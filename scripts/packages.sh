@@ -39,6 +39,11 @@ want_compiler() {
     [ -e /usr/include/zlib.h ] || want zlib1g-dev "the load generators cannot be compiled"
 }
 
+want_peers() {
+    command -v redis-server >/dev/null || want redis-server "Redis is left out of the benchmark"
+    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || want rabbitmq-server "RabbitMQ is left out of the benchmark"
+}
+
 # Installs, never upgrades: what a machine has already is not ours to change.
 install_wanted() {
     [ -n "$missing" ] || return 0

@@ -27,6 +27,7 @@ if [ "$target" = test ]; then
 fi
 if [ "$target" = bench ]; then
     want_compiler
+    want_peers
 fi
 install_wanted
 
@@ -34,4 +35,9 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2
     "$python" -m venv --clear .venv
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+if [ "$target" = bench ]; then # one by one: what cannot be installed leaves its peer out of the benchmark
+    grep -v '^#' bench/peers/requirements.txt | while read -r package; do
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check "$package" || echo "*** not installed: $package" >&2
+    done
+fi
 [ -n "$missing" ] || touch ".venv/.ready-$target"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.cases import JAVA, LOADS, OURS, PROTOTYPE, SETTINGS
+from bench.cases import JAVA, LOADS, OURS, PROTOTYPE, SETTINGS, ZOOKEEPER
+from bench.peers.driver import Job
 from bench.samples import Sample, Samples
 
 CASE = report.put_case(SETTINGS[0], LOADS[0])  # 50 x 1, which has to reach 0.75 of the prototype
@@ -89,3 +90,69 @@ def test_what_was_written_by_hand_below_the_tables_is_kept(tmp_path: Path) -> No
     assert report.explanation(page) == ""
     page.write_text(f"# Benchmarks\n\n| old |\n\n{report.EXPLANATION}\n\nThe disk.\n", "utf-8")
     assert report.explanation(page) == f"\n{report.EXPLANATION}\n\nThe disk.\n"
+
+
+def consumed(**rates: float) -> Samples:
+    """Return samples of pairs: ours reached 1,000 beside each."""
+    samples = Samples({"Machine": "a desk"})
+    for turn, (name, rate) in enumerate(rates.items()):
+        samples.add(Sample("consume/100 B", OURS, turn, 1000.0, "messages/s"))
+        samples.add(Sample("consume/100 B", name.replace("_", " "), turn, rate, "messages/s"))
+    return samples
+
+
+def test_only_the_best_peer_as_it_comes_and_java_are_targets() -> None:
+    lines = report.text(consumed(slow=100.0, fast=900.0, fast_tuned=5000.0, java=1250.0)).splitlines()
+    rows = [line for line in lines if line.startswith("| 100 B")]
+    assert rows == [
+        "| 100 B | slow | 100 | 1,000 | 10.00 |",
+        "| 100 B | fast (the best) | 900 | 1,000 | **1.11, misses 1.2** |",
+        "| 100 B | fast tuned | 5,000 | 1,000 | 0.20 |",
+        "| 100 B | Java 1.4.6.2 | 1,250 | 1,000 | 0.80 |",
+        "| 100 B | **metaq** | 1,000 (1,000–1,000) | | |",
+    ]
+
+
+def test_a_peer_that_failed_says_why_and_is_not_the_best() -> None:
+    samples = consumed(slow=100.0)
+    samples.add(Sample("consume/100 B", "broken", 9, None, "messages/s", "it does not serve"))
+    page = report.text(samples)
+    assert "| 100 B | broken | failed: it does not serve | – | – |" in page
+    assert "slow (the best)" in page
+
+
+@pytest.mark.parametrize(("rate", "missed"), [(19_999.0, True), (20_000.0, False)])
+def test_too_few_writes_of_the_registry_stand_out(rate: float, missed: bool) -> None:
+    samples = Samples({})
+    samples.add(Sample("registry/writes, 1 connections", OURS, 0, rate, "writes/s"))
+    samples.add(Sample("registry/writes, 1 connections", ZOOKEEPER, 0, 10_000.0, "writes/s"))
+    assert ("misses 20,000" in report.text(samples)) is missed
+
+
+@pytest.mark.parametrize("name", [OURS, ZOOKEEPER])
+@pytest.mark.parametrize(("seconds", "missed"), [(4.9, False), (5.1, True)])
+def test_a_slow_rebalance_stands_out_on_either_registry(name: str, seconds: float, missed: bool) -> None:
+    samples = Samples({})
+    samples.add(Sample("rebalance/50 of 100 leave", name, 0, seconds, "s"))
+    assert ("**misses 5**" in report.text(samples)) is missed
+
+
+def test_a_part_that_was_not_measured_keeps_its_samples(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    first = measured(CASE, prototype=[1000.0], metaq=[900.0], java=[1.0])
+    report.write(page, first)
+    page.write_text(page.read_text("utf-8") + f"\n{report.EXPLANATION}\n\nThe disk.\n", "utf-8")
+    report.write(page, Samples({"Machine": "another"}, consumed(slow=100.0).taken))
+    text = page.read_text("utf-8")
+    assert text.index("- Machine: a desk") < text.index("unsynced/16/50x1") < text.index("- Machine: another")
+    assert "| 100 B | slow (the best) |" in text
+    assert text.endswith(f"\n{report.EXPLANATION}\n\nThe disk.\n")
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_backlog_is_the_same_every_time_and_as_large_as_it_says(mixed: bool) -> None:
+    job = Job("fill", "127.0.0.1:1", "t", 1234, 100, 4, mixed)
+    bodies = [body for batch in job.bodies() for body in batch]
+    assert bodies == [body for _, batch in job.parts() for body in batch]
+    assert len(bodies) == 1234
+    assert {len(body) for body in bodies} <= (set(range(50, 151)) if mixed else {100})
