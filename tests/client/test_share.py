@@ -51,7 +51,8 @@ class Hand:
     def stop(self) -> None:
         self.is_stopped = True
 
-    def pause(self) -> None: ...
+    def pause(self) -> int | None:
+        return None
 
     def resume(self) -> None: ...
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 from itertools import chain, repeat
 from operator import length_hint
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 from metaq.errors import CorruptMessage
@@ -53,6 +53,13 @@ class Message(NamedTuple):
         return self.offset + HEADER_SIZE + len(self.body)
 
 
+Key: TypeAlias = tuple[str, str, int, int]
+"""What tells a message from all others: topic, partition, offset and id, which is `message[:4]`.
+
+The id alone does not: those of 1.4.6.2 repeat when its machine was started anew.
+"""
+
+
 class Piece:
     """Some messages in a row, decoded, as columns.
 
@@ -78,6 +85,10 @@ class Piece:
 
     def __iter__(self) -> Iterator[Message]:
         return Walk(self).messages
+
+    def keys(self) -> Iterator[Key]:
+        """Return the key of each message."""
+        return zip(repeat(self.topic), repeat(self.partition), self.offsets, self.ids, strict=False)
 
     def only(self, accepts: Callable[[Message], bool]) -> "Piece":
         """Return those of the messages that are accepted."""

@@ -11,6 +11,7 @@ from typing import Self
 from metaq.client.consuming.committing import Committer
 from metaq.client.consuming.dispatch import Dispatcher, HandlerOptions
 from metaq.client.consuming.duplicates import Duplicates
+from metaq.client.consuming.hand import Hand
 from metaq.client.consuming.handlers import Handler, one_by_one
 from metaq.client.consuming.member import Member
 from metaq.client.consuming.options import ConsumerOptions
@@ -56,7 +57,7 @@ class Consumer:
         self._duplicates = Duplicates(options.skip_duplicates) if options.skip_duplicates else None
         self._share = Share(group, Starting(parts.routes, group, options), self._committer, options)
         self._chooses = options.filter is not None or self._duplicates is not None
-        self._runs: list[Run] = []  # what one who iterates has in hand
+        self._hand = Hand(self)
         self._dispatchers: set[Dispatcher] = set()
         self._joining: asyncio.Task[None] | None = None
         self._committing: asyncio.Task[None] | None = None
@@ -104,10 +105,7 @@ class Consumer:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        for run in self._runs:
-            run.settle()
-            run.stop()
-            run.stream.drop(run)
+        self._hand.close()
         self._share.pool.wake_all()
         dispatchers = list(self._dispatchers)
         for dispatcher in dispatchers:
@@ -199,86 +197,53 @@ class Consumer:
         One at which the filter raises does not pass (reference: client.md §7.7).
         """
         known, accepts = self._duplicates, self._options.filter
-        return (known is None or message.id not in known) and (accepts is None or _passes(accepts, message))
+        return (known is None or message[:4] not in known) and (accepts is None or _passes(accepts, message))
 
     def done(self, run: Run) -> None:
         """Acknowledge what was handed out of a run, and let the next one of its partition come."""
         finished = run.finish()
-        if self._duplicates is not None:
+        if self._duplicates is not None and self.acks_itself:
             self._duplicates.add(finished)
         run.stream.drop(run)
-        run.stream.free()
+        run.release()
 
     async def advance(self, finished: Run | None = None) -> Run | None:
-        """Return the run that one who iterates has in hand; where that is the finished one, the next.
-
-        None: the consumer is closed. Interrupted, nothing is lost: the run is in hand when this is called again.
-        """
-        if self._runs and self._runs[0] is not finished:
-            return self._runs[0]
-        for run in self._runs:
-            self.done(run)
-        self._runs.clear()
-        following = await self.next_run()
-        if following is not None:
-            self._runs.append(following)
-        return following
+        """Return the run that one who iterates has in hand; where that is the finished one, the next. See Hand."""
+        return await self._hand.advance(finished)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Message:
         """Return the next message, waiting for it; that acknowledges the one before. Raises as `next_run`."""
-        run = self._runs[0] if self._runs else await self.advance()
-        while run is not None:
-            for message in run.rest:
-                return message
-            if not run.more():
-                run = await self.advance(run)
-        raise StopAsyncIteration
+        message = self._hand.message_at_hand() or await self._hand.message()
+        if message is None:
+            raise StopAsyncIteration
+        return message
 
     async def batch(self, most: int = 1000, wait: float = 1.0) -> list[Message]:
         """Return at most `most` messages, of whatever partitions; that acknowledges the batch before.
 
         Waits for the first one for ever, for more no longer than `wait` seconds. An empty list: the consumer is closed.
         """
-        for run in self._runs[:-1]:
-            self.done(run)
-        del self._runs[:-1]  # of the last one there may be more
-        batch: list[Message] = []
-        try:
-            await self._fill(batch, most, wait)
-        except BaseException:
-            for run in self._runs:
-                run.rewind()
-            raise
-        return batch
+        return await self._hand.batch(most, wait)
 
-    async def _fill(self, batch: list[Message], most: int, wait: float) -> None:
-        deadline: float | None = None
-        run = self._runs[-1] if self._runs else None
-        while len(batch) < most:
-            part = [] if run is None else run.take(most - len(batch))
-            if part:
-                batch += part
-                if len(batch) == most:
-                    return
-            elif run is not None:
-                self._runs.remove(run)
-                self.done(run)
-            now = asyncio.get_running_loop().time()
-            deadline = now + wait if batch and deadline is None else deadline
-            run = await self.next_run(None if deadline is None else max(deadline - now, 0))
-            if run is None:
-                return
-            self._runs.append(run)
+    @property
+    def asked(self) -> int:
+        """How many batches were asked for."""
+        return self._hand.asked
 
-    # handlers
+    def take_back(self, asked: int) -> None:
+        """Hand out again a batch that did not arrive, if one was begun since so many were asked for."""
+        if self._hand.asked > asked:
+            self._hand.take_back()
 
     async def batches(self, most: int = 1000, wait: float = 1.0) -> AsyncIterator[list[Message]]:
         """Yield what `batch` returns, until the consumer is closed."""
         while batch := await self.batch(most, wait):
             yield batch
+
+    # handlers
 
     async def run(
         self,
@@ -314,6 +279,8 @@ class Consumer:
         if stream is None or stream.progress is None:
             return False
         stream.progress.reach(message.id, message.next_offset)
+        if self._duplicates is not None and not self.acks_itself:
+            self._duplicates.add([message[:4]])
         return True
 
     async def reject(self, message: Message, error: BaseException | None = None) -> None:
@@ -359,5 +326,9 @@ class Consumer:
 def _passes(accepts: Callable[[Message], bool], message: Message) -> bool:
     try:
         return accepts(message)
-    except Exception:  # noqa: BLE001 - what a filter fails at is not accepted, as in the original
+    except Exception as exc:  # noqa: BLE001 - what a filter fails at is not accepted, as in the original
+        log.error(
+            "%s %s: message %d at %d passed over, the filter failed: %r",
+            message.topic, message.partition, message.id, message.offset, exc,
+        )  # fmt: skip
         return False

@@ -63,7 +63,7 @@ class Lane:
         if self._progress is not None:
             self._progress.finish(message)
             if self._owner.duplicates is not None:
-                self._owner.duplicates.add([message.id])
+                self._owner.duplicates.add([message[:4]])
 
     def stop(self) -> None:
         """Begin no other message."""
@@ -73,10 +73,11 @@ class Lane:
         elif not self.is_rejecting:
             self._owner.retire(self)
 
-    def pause(self) -> None:
+    def pause(self) -> int | None:
         """Begin no other message until `resume`."""
         if self.piece is not None:
             self.piece.is_stopped = True
+        return None
 
     def resume(self) -> None:
         if self.is_parked:

@@ -1,7 +1,9 @@
 """A consumer for plain code: the one of `consumer`, run in the background thread (see `metaq.sync`)."""
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from itertools import chain
 from typing import Self
@@ -13,6 +15,7 @@ from metaq.client.consuming.handlers import in_threads
 from metaq.client.consuming.run import Run
 from metaq.client.message import Message
 from metaq.client.partitioner import Place
+from metaq.errors import ConfigError
 from metaq.model import ClusterPartition
 
 
@@ -82,7 +85,13 @@ class Consumer:
 
     def batch(self, most: int = 1000, wait: float = 1.0) -> list[Message]:
         """Return at most `most` messages; that acknowledges the batch before. See metaq.aio.Consumer.batch."""
-        return self._thread.call(self._core.batch(most, wait))
+        asked = self._core.asked
+        try:
+            return self._thread.call(self._core.batch(most, wait))
+        except BaseException:
+            with suppress(ConfigError):  # the client is closed
+                self._thread.post(lambda: self._core.take_back(asked))  # Ctrl-C may have come between there and here
+            raise
 
     def batches(self, most: int = 1000, wait: float = 1.0) -> Iterator[list[Message]]:
         """Yield what `batch` returns, until the consumer is closed."""
@@ -103,7 +112,13 @@ class Consumer:
         """
         options = HandlerOptions(concurrency=concurrency, key=key)
         with ThreadPoolExecutor(concurrency, thread_name_prefix=f"metaq {self.group}") as executor:
-            self._thread.call(self._core.work(in_threads(handler, executor), options))
+            work = in_threads(handler, executor)
+            running = self._thread.make(lambda: asyncio.create_task(self._core.work(work, options)))
+            try:
+                self._thread.call(_outcome(running))
+            finally:
+                if not self._thread.is_closed:  # as long as it runs it needs the threads
+                    self._thread.call(_end(running))
 
     # acknowledging
 
@@ -146,3 +161,13 @@ class Consumer:
     def lag(self) -> Mapping[ClusterPartition, int]:
         """Return, for each partition that is ours, how many bytes are stored behind what is dealt with."""
         return self._thread.call(self._core.lag())
+
+
+async def _outcome(running: asyncio.Task[None]) -> None:
+    await asyncio.wait([running])
+    running.result()
+
+
+async def _end(running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await asyncio.wait([running])

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from metaq.client.consuming.stream import Stream
-from metaq.client.message import Block, Message, Piece, Walk
+from metaq.client.message import Block, Key, Message, Piece, Walk
 from metaq.record import HEADER_SIZE
 
 Point: TypeAlias = tuple[int | None, int]  # id of the last message that is dealt with, and where the next one begins
@@ -47,7 +47,10 @@ class Run:
     the others are passed over.
     """
 
-    __slots__ = ("_accepts", "_block", "_chosen", "_ids", "_is_stopped", "_mark", "_progress", "_stopped_at", "stream")
+    __slots__ = (
+        "_accepts", "_block", "_chosen", "_is_finished", "_is_released", "_is_stopped", "_keys", "_mark", "_progress",
+        "_stopped_at", "earlier", "stream",
+    )  # fmt: skip
 
     def __init__(
         self, stream: Stream, block: Block, *, acks: bool, accepts: Callable[[Message], bool] | None = None
@@ -57,10 +60,13 @@ class Run:
         self._accepts = accepts
         self._progress = stream.progress if acks else None
         self._chosen: Chosen | None = None  # replaced as a whole: another thread may look at it
-        self._ids: list[int] = []  # of what is dealt with, where messages are passed over
+        self._keys: list[Key] = []  # of what is dealt with, where messages are passed over
         self._mark: Point | None = None  # before those that were taken together
         self._is_stopped = False
         self._stopped_at: Point | None = None
+        self._is_finished = False
+        self._is_released = False
+        self.earlier: Run | None = None  # of the same partition, and in hand too when this one came
 
     @property
     def rest(self) -> Iterator[Message]:
@@ -78,7 +84,7 @@ class Run:
             if piece is None:
                 return False
             if self._accepts is not None:
-                self._ids += piece.ids
+                self._keys += piece.keys()
             chosen = Chosen(piece, self._accepts)
             self._chosen = chosen  # from here on it is handed out: what interrupts us before has changed nothing
         return not self._is_stopped
@@ -93,24 +99,41 @@ class Run:
         self._mark = mark or self._mark
         return part
 
+    def release(self) -> None:
+        """Let the next run of the partition come."""
+        if not self._is_released:
+            self._is_released = True
+            self.stream.free()
+
+    def pass_over(self) -> None:
+        """Take note that nothing of it was wanted, and let the messages go."""
+        if self._chosen is not None:
+            self._stopped_at = self._chosen.whole.ids[-1], self._chosen.whole.end
+        block, self._is_stopped, self._chosen = self._block, True, None
+        self._block = Block(block.topic, block.partition, block.end, block.end, b"")
+
     def settle(self) -> None:
         """Move the position to the message that is being handled."""
         chosen = self._chosen
         if self._is_stopped or (chosen is None and self._mark is None):
             return
+        if self.earlier is not None and not self.earlier._is_finished:
+            return
         self._reach(self._mark or (chosen.before(chosen.walk.taken - 1) if chosen is not None else None))
 
-    def finish(self) -> list[int]:
+    def finish(self) -> list[Key]:
         """Move the position behind the last message, or, where it was stopped, behind the one that was handled.
 
-        Return the ids of the messages that are dealt with.
+        Return the keys of the messages that are dealt with.
         """
+        self._is_finished = True
+        self.earlier = None
         if self._is_stopped:
             self._reach(self._stopped_at)
             return []
         if self._chosen is not None:
             self._reach((self._chosen.whole.ids[-1], self._chosen.whole.end))
-        return self._ids
+        return self._keys
 
     def begin(self) -> list[Message]:
         """Have the messages dealt with one by one, in any order; those that are passed over are already."""
@@ -135,10 +158,12 @@ class Run:
                 self._progress.finish(message)
 
     def rewind(self) -> None:
-        """Hand out again what was taken together, and what follows."""
+        """Hand out again what was taken together, and what follows. If it was stopped that is fetched again."""
         if self._mark is not None:
             self._chosen = None
             self._stopped_at = None
+            if self._is_stopped:
+                self.stream.rewind()
 
     def stop(self) -> None:
         """Hand out no more of it."""
@@ -151,8 +176,14 @@ class Run:
         if self._progress is not None and point is not None and point[0] is not None:
             self._progress.reach(point[0], point[1])
 
-    def pause(self) -> None:
-        """Nothing changes: it is in hand."""
+    def pause(self) -> int | None:
+        """Hand out no more of it; return the offset from which on it is to be fetched again."""
+        if self._is_stopped:
+            return None
+        self.settle()
+        self.stop()
+        point = self._stopped_at or self._mark
+        return self._block.offset if point is None else point[1]
 
     def resume(self) -> None:
-        """Nothing has changed."""
+        """Nothing comes of it any more."""

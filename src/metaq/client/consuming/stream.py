@@ -34,8 +34,8 @@ class Held(Protocol):
     def stop(self) -> None:
         """Begin no other of them."""
 
-    def pause(self) -> None:
-        """Begin no other of them until `resume`."""
+    def pause(self) -> int | None:
+        """Begin no other until `resume`; return the offset from which on they are to be fetched again, if any are."""
 
     def resume(self) -> None: ...
 
@@ -125,15 +125,15 @@ class Stream:
     # steering
 
     def pause(self) -> None:
-        """Hand out and fetch nothing until `resume`; what is in hand stays there."""
+        """Hand out and fetch nothing until `resume`; what is being handled stays in hand."""
         if self._is_paused:
             return
         self._is_paused = True
-        first = self._runs[0].offset if self._runs else self._next
+        again = [offset for each in self.held if (offset := each.pause()) is not None]
+        again += [self._runs[0].offset] if self._runs else [] if self._next is None else [self._next]
+        self._taken = None
         self._drop_ahead()  # it would take the room of partitions that go on
-        self._fetch_from(first)
-        for each in self.held:
-            each.pause()
+        self._fetch_from(min(again, default=None))
 
     def resume(self) -> None:
         """Go on where it was."""
