@@ -9,6 +9,7 @@ import metaq.aio
 from metaq.aio import ConfigError, CorruptMessage, LinkClosed, NoBroker, Refused
 from metaq.model import TopicPartition
 from metaq.protocol.commands import Command, Get, Offset
+from metaq.record import HEADER_SIZE, pack
 from tests.client.conftest import QUICK
 from tests.client.fake_broker import Act, FakeBroker, Peer, behave, garbage, half_frame, hang_up, silence, status, until
 
@@ -151,6 +152,33 @@ async def test_skipping_finds_the_next_record_behind_any_damage(broker: FakeBrok
     with pytest.raises(CorruptMessage):
         await anext(reader)
     assert await reader.skip() == 6300  # nothing whole follows: the end
+
+
+@pytest.mark.parametrize("broken", [0, HEADER_SIZE])  # bytes in the header, among them its length, or in the body
+async def test_skipping_passes_over_no_record_however_large_it_is(
+    broken: int, broker: FakeBroker, mq: metaq.aio.MessageQueue
+) -> None:
+    broker.append(T0, 0, bytes(400_000))
+    _, offset = broker.append(T0, 0, b"\x01" * 700_000)  # ends behind what one answer holds
+    broker.append(T0, 0, b"last")
+    broker.logs[T0][broken : broken + 8] = b"\x01" * 8
+    reader = mq.reader("t", 0)
+    with pytest.raises(CorruptMessage):
+        await anext(reader)
+    assert await reader.skip() == offset
+    assert [len(m.data) for m in await take(reader, 2)] == [700_000, 4]
+
+
+async def test_skipping_takes_no_record_within_the_body_of_the_corrupt_one_for_the_next(
+    broker: FakeBroker, mq: metaq.aio.MessageQueue
+) -> None:
+    broker.append(T0, 0, b"copied: " + pack(1, 0, b"within") * 3 + b"!")
+    _, offset = broker.append(T0, 0, b"next")
+    broker.logs[T0][5] ^= 0xFF
+    reader = mq.reader("t", 0)
+    with pytest.raises(CorruptMessage):
+        await anext(reader)
+    assert await reader.skip() == offset
 
 
 @pytest.mark.parametrize("act", [garbage, hang_up, half_frame, silence])

@@ -348,3 +348,16 @@ def next_record(data: bytes, position: int) -> int | None:
         if length > 0 and end <= len(data) and crc32(data[start + HEADER_SIZE : end]) & 0x7FFFFFFF == crc:
             return start
     return None
+
+
+def unfinished(data: bytes, position: int, most: int) -> int:
+    """Return the first position from `position` on at which a record may begin that ends behind `data`.
+
+    One of at most `most` bytes; where not even its header is whole any record may begin.
+    """
+    last = len(data) - HEADER_SIZE
+    for start in range(max(position, last + 1 - most), last + 1):
+        (length,) = _unpack_length(data, start)
+        if 0 < length <= most - HEADER_SIZE and start + length > last:
+            return start
+    return max(last + 1, position)

@@ -6,9 +6,10 @@ from typing import Final, Literal, Self, TypeAlias
 
 from metaq.client import asking
 from metaq.client.asking import Fetched
-from metaq.client.message import Block, Message, next_record, read_run
+from metaq.client.message import Block, Message, read_run
 from metaq.client.partitioner import Place, parse_partition
 from metaq.client.routes import Routes
+from metaq.client.scan import find_record
 from metaq.errors import (
     ClientError,
     ConfigError,
@@ -25,6 +26,7 @@ from metaq.record import HEADER, HEADER_SIZE
 
 Start: TypeAlias = Literal["earliest", "latest"] | int
 
+_WINDOW: Final = 1 << 20  # bytes that are looked through at least for the record behind a corrupt one
 _CUT_TRIES: Final = 6  # looks at a log that ends within a record, before that is called corrupt
 
 
@@ -152,30 +154,27 @@ class Reader:
         only cut by the end of the log nothing is moved: the rest of it may come, as in a slave.
         """
         link = await self._link()
-        self.seek(at := await self._begin(link))
-        begin, claimed, step = at, 0, 1
-        while True:
-            data = (await self._get(link, at, self._options.max_size)).data
-            if data is None:
-                at = begin if at < claimed else at
-                break
-            if step:
-                claimed = begin + self._claim(data)
-            found = next_record(data, step)
-            if found is not None:
-                at += found
-                break
-            # a short answer ends where a segment ends, and there a record begins; else look at the second half again
-            at += len(data) if len(data) < self._options.max_size else max(len(data) // 2, 1)
-            step = 0
-        self.seek(at)
-        return at
+        self.seek(begin := await self._begin(link))
+        size = max(self._options.max_size, self._size, _WINDOW)
 
-    def _claim(self, data: bytes) -> int:
-        """Return how many bytes the first record says it has; 0: it makes no sense."""
-        if len(data) < HEADER_SIZE:
+        async def fetch(offset: int, size: int) -> bytes | None:
+            return (await self._get(link, offset, size)).data
+
+        head = await fetch(begin, HEADER_SIZE)
+        if head is None:
+            return begin
+        end = begin + self._claim(head)
+        if end == begin or not read_run(self.topic, "", end, await fetch(end, size) or b"", size).messages:
+            found = await find_record(fetch, begin + 1, size, asking.LATEST)
+            end = begin if not found.data and found.offset < end else found.offset
+        self.seek(end)
+        return end
+
+    def _claim(self, head: bytes) -> int:
+        """Return how many bytes a record says it has; 0: it makes no sense."""
+        if len(head) < HEADER_SIZE:
             return HEADER_SIZE
-        length = HEADER.unpack_from(data)[0]
+        length = HEADER.unpack(head)[0]
         return HEADER_SIZE + length if 0 <= length <= self._options.largest else 0
 
     # one fetch
