@@ -27,6 +27,7 @@ class Progress:
         self.position = Position(id, end)
         while self._pending and self._pending[0][0] < end:
             self._done.discard(self._pending.popleft()[0])
+        self._move()
 
     def begin(self, messages: Sequence[Message]) -> None:
         """Note messages that may be dealt with in any order; they follow those begun before."""
@@ -37,6 +38,9 @@ class Progress:
         if message.offset < self.position.offset:
             return
         self._done.add(message.offset)
+        self._move()
+
+    def _move(self) -> None:
         while self._pending and self._pending[0][0] in self._done:
             offset, id, end = self._pending.popleft()
             self._done.discard(offset)
