@@ -108,7 +108,7 @@ def test_what_is_stopped_ends_behind_what_was_handed_out(
         if act == "part":
             got = [m.id for m in run.take(number)]
             if got:
-                before = offsets[seen[-1] + 1] if seen else BASE
+                before = offsets[got[0]]
             seen += got
     behind = offsets[seen[-1] + 1] if seen else BASE
     run.settle()
