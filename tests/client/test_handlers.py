@@ -183,8 +183,11 @@ async def test_what_was_kept_on_disk_comes_to_the_handler_again_also_in_another_
     fill(broker, 6)
     recorder = Recorder({b"0/1": 3, b"0/4": 99})
     one = consumer_of(mq, ledger, retries=1, recover_path=str(tmp_path))
-    await run_until(one, recorder, 5)
-    assert recorder.handled[-1] == b"0/1"  # the other one did not hold it up
+    running = asyncio.ensure_future(one.run(recorder))
+    await until(lambda: len(recorder.handled) == 5 and recorder.calls[b"0/4"] > 2)  # kept, and tried again since
+    await one.close()
+    await running
+    assert b"0/1" in recorder.handled  # the other one did not hold it up
     two = consumer_of(mq, ledger, retries=1, recover_path=str(tmp_path))
     later = Recorder()
     await run_until(two, later, 1)
