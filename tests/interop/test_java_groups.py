@@ -157,7 +157,7 @@ async def test_issue_102_every_message_is_handled_while_java_and_python_members_
     zk: str, judge: Judge, tmp_path: Path
 ) -> None:
     async with broker_of(zk, tmp_path, partitions=6):
-        await mixed_group(zk, judge, tmp_path, seed=1, seconds=10.0)
+        await mixed_group(zk, judge, tmp_path, seed=1, seconds=20.0)
 
 
 @pytest.mark.soak
