@@ -205,6 +205,48 @@ async def test_messages_passed_over_while_a_batch_waits_for_more_are_not_kept(
 # pausing
 
 
+async def test_pausing_fetches_again_what_an_interrupted_batch_had_and_the_next_did_not_get(
+    broker: FakeBroker, mq: metaq.aio.MessageQueue, ledger: Ledger
+) -> None:
+    fill(broker, 30)
+    consumer = consumer_of(mq, ledger, max_size=250)  # ten messages
+    waiting = asyncio.ensure_future(consumer.batch(1000, wait=3600.0))
+    await until(lambda: len(consumer._hand._runs) == 3)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    seen = await consumer.batch(4)
+    consumer.pause()
+    consumer.resume()
+    while len(seen) < 30:
+        seen += await consumer.batch(5)
+    assert [m.data for m in seen] == [b"0/%d" % n for n in range(30)]
+
+
+async def test_pausing_fetches_nothing_again_that_is_in_hand(
+    broker: FakeBroker, mq: metaq.aio.MessageQueue, ledger: Ledger
+) -> None:
+    fill(broker, 30)
+    consumer = consumer_of(mq, ledger, max_size=250)
+    seen = await consumer.batch(25)  # of three fetches
+    consumer.pause()
+    consumer.resume()
+    seen += await consumer.batch(5)
+    assert [m.data for m in seen] == [b"0/%d" % n for n in range(30)]
+
+
+async def test_resuming_a_partition_that_is_not_ours_at_present_resumes_it_for_when_it_is_again(
+    broker: FakeBroker, mq: metaq.aio.MessageQueue, ledger: Ledger
+) -> None:
+    fill(broker, 1)
+    consumer = consumer_of(mq, ledger)
+    await consumer.join()
+    consumer.pause("t", "0-0")
+    consumer._share.lose([ZERO])
+    consumer.resume("t")
+    await consumer._share.take([ZERO])
+    assert await take(consumer, 1) == [b"0/0"]
+
+
 async def test_pausing_stops_a_loop_behind_the_message_at_hand_and_resuming_goes_on_there(
     broker: FakeBroker, mq: metaq.aio.MessageQueue, ledger: Ledger
 ) -> None:
@@ -236,6 +278,21 @@ async def test_pausing_within_a_run_that_has_a_corrupt_record_loses_nothing_befo
 
 
 # duplicates and filters
+
+
+async def test_what_handlers_are_not_given_because_of_a_filter_is_dealt_with_at_the_end_of_a_fetch_too(
+    broker: FakeBroker, mq: metaq.aio.MessageQueue, ledger: Ledger
+) -> None:
+    end = fill(broker, 500)[-1]
+    consumer = consumer_of(mq, ledger, filter=lambda m: m.data == b"0/3", commit_every=0.01)
+
+    async def handle(message: Message) -> None:
+        assert message.data == b"0/3"
+
+    running = asyncio.ensure_future(consumer.run(handle))
+    await until(lambda: ledger.offset(0) == end)
+    await consumer.close()
+    await running
 
 
 async def test_messages_of_two_brokers_with_one_id_are_no_duplicates(broker: FakeBroker) -> None:

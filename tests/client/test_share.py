@@ -84,7 +84,7 @@ async def test_what_is_lost_while_it_is_given_back_is_not_stored(
     await begin(share)
     reach(share, *ends)
     hand, stream = Hand(), share.streams[PARTS[1]]
-    stream.held.add(hand)
+    stream.held[hand] = None
     giving = asyncio.ensure_future(share.give(PARTS))
     await until(lambda: hand.is_stopped)
     share.lose(PARTS[:1])
@@ -118,7 +118,7 @@ async def test_a_partition_that_comes_back_is_not_handled_before_a_handler_of_be
     share = share_of(mq, ledger, release_timeout=30.0)
     await begin(share, PARTS[:1])
     hand, stream = Hand(), share.streams[PARTS[0]]
-    stream.held.add(hand)
+    stream.held[hand] = None
     for _ in range(2):  # also when it was lost a second time before that
         share.lose(PARTS[:1])
         await share.take(PARTS[:1])

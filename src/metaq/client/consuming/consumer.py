@@ -188,7 +188,7 @@ class Consumer:
     def _hand_out(self, stream: Stream) -> Run:
         accepts = self._accepts if self._chooses else None
         run = Run(stream, stream.take(), acks=self._options.ack == "auto", accepts=accepts)
-        stream.held.add(run)
+        stream.held[run] = None
         return run
 
     def _accepts(self, message: Message) -> bool:

@@ -69,7 +69,7 @@ class Dispatcher:
         self._lanes: dict[Hashable, Lane] = {}
         self._load: Counter[Stream] = Counter()  # messages in lanes
         self._full: set[Stream] = set()  # of which no run is taken before some of those are handled
-        self._left: set[Stream] = set()  # of which messages were taken out of lanes, and not handled
+        self._left: dict[Stream, None] = {}  # of which messages were taken out of lanes, and not handled
         self._ready: asyncio.Queue[Lane] = asyncio.Queue()
         self._hungry = asyncio.Event()  # few lanes are ready
         self._working = 0
@@ -141,7 +141,7 @@ class Dispatcher:
             except BaseException:
                 run.stop()
                 run.stream.drop(run)
-                self._left.add(run.stream)
+                self._left[run.stream] = None
                 raise
             while self._ready.qsize() >= enough:
                 self._hungry.clear()
@@ -163,7 +163,7 @@ class Dispatcher:
         lane = self._lanes.get(key)
         if lane is None or lane.is_stopped:
             lane = self._lanes[key] = Lane(key, stream, self)
-            stream.held.add(lane)
+            stream.held[lane] = None
             self.queue(lane)
         return lane
 
@@ -180,7 +180,7 @@ class Dispatcher:
         if lane.timer is not None:
             lane.timer.cancel()
         if lane.messages:
-            self._left.add(lane.stream)
+            self._left[lane.stream] = None
         self._unload(lane, len(lane.messages))
         lane.messages.clear()
         lane.stream.drop(lane)

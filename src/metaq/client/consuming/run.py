@@ -48,8 +48,8 @@ class Run:
     """
 
     __slots__ = (
-        "_accepts", "_block", "_chosen", "_is_finished", "_is_released", "_is_stopped", "_keys", "_mark", "_progress",
-        "_stopped_at", "earlier", "stream",
+        "_accepts", "_block", "_chosen", "_is_done", "_is_over", "_is_released", "_is_stopped", "_keys", "_mark",
+        "_progress", "_stopped_at", "earlier", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +64,8 @@ class Run:
         self._mark: Point | None = None  # before those that were taken together
         self._is_stopped = False
         self._stopped_at: Point | None = None
-        self._is_finished = False
+        self._is_over = False  # all of it was handed out
+        self._is_done = False  # all of it, and of what came before it, is dealt with
         self._is_released = False
         self.earlier: Run | None = None  # of the same partition, and in hand too when this one came
 
@@ -82,6 +83,7 @@ class Run:
             else:
                 piece = self._block.decode(None if chosen is None else chosen.whole)
             if piece is None:
+                self._is_over = True
                 return False
             if self._accepts is not None:
                 self._keys += piece.keys()
@@ -109,7 +111,7 @@ class Run:
         """Take note that nothing of it was wanted, and let the messages go."""
         if self._chosen is not None:
             self._stopped_at = self._chosen.whole.ids[-1], self._chosen.whole.end
-        block, self._is_stopped, self._chosen = self._block, True, None
+        block, self._is_over, self._is_stopped, self._chosen = self._block, True, True, None
         self._block = Block(block.topic, block.partition, block.end, block.end, b"")
 
     def settle(self) -> None:
@@ -117,7 +119,7 @@ class Run:
         chosen = self._chosen
         if self._is_stopped or (chosen is None and self._mark is None):
             return
-        if self.earlier is not None and not self.earlier._is_finished:
+        if self.earlier is not None and not self.earlier._is_done:
             return
         self._reach(self._mark or (chosen.before(chosen.walk.taken - 1) if chosen is not None else None))
 
@@ -126,23 +128,27 @@ class Run:
 
         Return the keys of the messages that are dealt with.
         """
-        self._is_finished = True
-        self.earlier = None
-        if self._is_stopped:
-            self._reach(self._stopped_at)
-            return []
-        if self._chosen is not None:
-            self._reach((self._chosen.whole.ids[-1], self._chosen.whole.end))
-        return self._keys
+        earlier, self.earlier = self.earlier, None
+        point = self._stopped_at
+        if not self._is_stopped and self._chosen is not None:
+            point = self._chosen.whole.ids[-1], self._chosen.whole.end
+        if point is None or (earlier is not None and not earlier._is_done):
+            return []  # it was given back unseen, or something before it was
+        self._reach(point)
+        self._is_done = self._is_over
+        return [] if self._is_stopped else self._keys
 
     def begin(self) -> list[Message]:
         """Have the messages dealt with one by one, in any order; those that are passed over are already."""
         messages: list[Message] = []
-        while self.more() and (chosen := self._chosen) is not None:
+        piece = self._block.decode(None)
+        while piece is not None:
+            chosen = Chosen(piece, self._accepts)
             part = list(chosen.walk.messages)
             messages += part
             if self._progress is not None:
                 self._begin(chosen, part)
+            piece = self._block.decode(piece)
         return messages
 
     def _begin(self, chosen: Chosen, part: list[Message]) -> None:
@@ -162,6 +168,7 @@ class Run:
         if self._mark is not None:
             self._chosen = None
             self._stopped_at = None
+            self._is_over = False
             if self._is_stopped:
                 self.stream.rewind()
 
@@ -177,11 +184,16 @@ class Run:
             self._progress.reach(point[0], point[1])
 
     def pause(self) -> int | None:
-        """Hand out no more of it; return the offset from which on it is to be fetched again."""
+        """Hand out no more of it; return the offset from which on it is to be fetched again.
+
+        None: nothing of it is, it was stopped before, or all was handed out and the next one has come.
+        """
         if self._is_stopped:
             return None
         self.settle()
         self.stop()
+        if self._is_over and self._is_released:
+            return None
         point = self._stopped_at or self._mark
         return self._block.offset if point is None else point[1]
 

@@ -1,7 +1,7 @@
 """The partitions that a consumer owns: what its group gives it and takes away, and steering them."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -102,16 +102,16 @@ class Share:
             stream.pause()
 
     def resume(self, topic: str | None = None, partition: Place | None = None) -> None:
-        """Go on with what was paused."""
+        """Go on with what was paused, also with what is not ours at present."""
+        self._paused -= set(_matching(self._paused, topic, partition))
         for stream in self._matching(topic, partition):
-            self._paused.discard(stream.key)
             stream.resume()
 
     def seek(self, topic: str, partition: Place, offset: int) -> None:
         """Go on at an offset of a partition that is ours; it must be that of a message, or the end."""
         if offset < 0:
             raise ConfigError(f"an offset is at least 0, not {offset}")
-        streams = list(self._matching(topic, partition))
+        streams = self._matching(topic, partition)
         if not streams:
             ours = ", ".join(map(str, sorted(self.streams)))
             raise ConfigError(f"{topic} {partition} is not one of ours; there are {ours or 'none'}")
@@ -141,8 +141,12 @@ class Share:
             lags[stream.key] = max(bounds.end - (bounds.first if position is None else position.offset), 0)
         return lags
 
-    def _matching(self, topic: str | None, partition: Place | None) -> Iterator[Stream]:
-        place = parse_partition(partition) if isinstance(partition, str) else partition
-        for key, stream in list(self.streams.items()):
-            if topic in (None, key.topic) and place in (None, key.partition, key.partition.partition):
-                yield stream
+    def _matching(self, topic: str | None, partition: Place | None) -> list[Stream]:
+        return [self.streams[key] for key in _matching(self.streams, topic, partition)]
+
+
+def _matching(keys: Iterable[ClusterPartition], topic: str | None, partition: Place | None) -> list[ClusterPartition]:
+    place = parse_partition(partition) if isinstance(partition, str) else partition
+    return [
+        key for key in keys if topic in (None, key.topic) and place in (None, key.partition, key.partition.partition)
+    ]

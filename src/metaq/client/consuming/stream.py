@@ -49,7 +49,7 @@ class Stream:
         self.key = key
         self.progress: Progress | None = None  # None: where to begin is not known yet
         self.committed = stored
-        self.held: set[Held] = set()
+        self.held: dict[Held, None] = {}  # in the order they came
         self.is_lost = False  # another may own it: nothing is stored any more
         self.corrupt_raises = False
         self.is_corrupt = False  # a corrupt record was raised, and not skipped yet
@@ -106,7 +106,7 @@ class Stream:
 
     def drop(self, held: Held) -> None:
         """Take note that something is not in hand any longer."""
-        self.held.discard(held)
+        self.held.pop(held, None)
         if self.held:
             return
         if self._idle is not None and not self._idle.done():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,6 +187,59 @@ def test_what_came_later_of_a_partition_counts_only_once_what_came_before_is_dea
     second.take(4)
     second.finish()
     assert part.progress.position.offset == first._block.end + 9 * 23
+
+
+def four_runs(part: Part) -> list[Run]:
+    """Return runs of a partition that follow each other, of which nothing of the second is wanted."""
+    runs: list[Run] = []
+    for n in range(4):
+        data = b"".join(pack(10 * n + k, 0, b"abc") for k in range(10))
+        start = runs[-1]._block.end if runs else BASE
+        block = read_run("t", "0-0", start, data, 99).messages
+        runs.append(run_of(part, block, lambda m: m.id // 10 != 1))
+        runs[-1].earlier = runs[-2] if n else None
+        if not runs[-1].take(100):
+            runs[-1].pass_over()
+        assert not runs[-1].more()
+    return runs
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_nothing_is_dealt_with_that_came_later_than_what_was_given_back_unseen(is_stopped: bool) -> None:
+    part = Part()
+    runs = four_runs(part)
+    for run in runs:
+        if is_stopped:
+            run.stop()
+        run.rewind()
+    for run in runs:
+        run.settle()
+        run.finish()
+    assert part.progress.position.offset == BASE
+
+
+def test_nor_what_came_later_than_what_was_handed_out_again_in_part() -> None:
+    part = Part()
+    runs = four_runs(part)
+    for run in runs:
+        run.rewind()
+    assert len(runs[0].take(4)) == 4
+    for run in runs:
+        run.settle()
+        run.stop()
+    for run in runs:
+        run.finish()
+    assert part.progress.position.offset == BASE + 4 * 23
+
+
+def test_runs_that_are_handed_out_to_the_end_and_stopped_then_are_dealt_with_one_after_the_other() -> None:
+    part = Part()
+    runs = four_runs(part)
+    for run in runs:
+        run.stop()
+    for run in runs:
+        run.finish()
+        assert part.progress.position.offset == run._block.end
 
 
 def test_a_run_lets_the_next_one_come_once() -> None:
