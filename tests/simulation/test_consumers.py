@@ -219,13 +219,17 @@ class Day:
             self._chance.choice(self._brokers).next(Get, self._answer_garbled)
 
     def _answer_garbled(self, peer: Peer, command: Command) -> None:
+        """Answer with a wrong length, checksum or body. Id and flag no checksum guards."""
         assert isinstance(command, Get)
         answer = bytearray(peer.broker.get(command))
-        line = answer.index(b"\r\n") + 2
-        if answer.startswith(b"value"):
-            at = self._chance.choice([0, 3, 4, *range(HEADER_SIZE, len(answer) - line)])  # a length, a checksum, a body
-            if line + at < len(answer):
-                answer[line + at] ^= 1 << self._chance.randrange(7)
+        start = answer.index(b"\r\n") + 2
+        places: list[int] = []
+        while answer.startswith(b"value") and start + HEADER_SIZE <= len(answer):
+            end = min(start + HEADER_SIZE + int.from_bytes(answer[start : start + 4], "big"), len(answer))
+            places += [*range(start, start + 8), *range(start + HEADER_SIZE, end)]
+            start = end
+        if places:
+            answer[self._chance.choice(places)] ^= 1 << self._chance.randrange(7)
         peer.send(bytes(answer))
 
     async def _grow(self) -> None:

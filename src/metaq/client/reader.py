@@ -150,8 +150,8 @@ class Reader:
     async def skip(self) -> int:
         """Move past the corrupt record at `offset` to the next one that is whole, or to the end; return that offset.
 
-        Its length is believed if a whole record follows; else the next bytes that fit a checksum are taken. Where it is
-        only cut by the end of the log nothing is moved: the rest of it may come, as in a slave.
+        That is the first one whose checksum fits, be it within the body of the corrupt one: its length may be what is
+        wrong. Where it is only cut by the end of the log nothing is moved: the rest of it may come, as in a slave.
         """
         link = await self._link()
         self.seek(begin := await self._begin(link))
@@ -163,11 +163,9 @@ class Reader:
         head = await fetch(begin, HEADER_SIZE)
         if head is None:
             return begin
-        end = begin + self._claim(head)
-        if end == begin or not read_run(self.topic, "", end, await fetch(end, size) or b"", size).messages:
-            found = await find_record(fetch, begin + 1, size, asking.LATEST)
-            end = begin if not found.data and found.offset < end else found.offset
-        self.seek(end)
+        found = await find_record(fetch, begin + 1, size, asking.LATEST)
+        is_cut = not found.data and found.offset < begin + self._claim(head)
+        self.seek(end := begin if is_cut else found.offset)
         return end
 
     def _claim(self, head: bytes) -> int:
