@@ -20,6 +20,8 @@ from metaq.ports import World
 from metaq.protocol.commands import (
     Command,
     Get,
+    Mget,
+    Mput,
     Offset,
     Operation,
     Oversized,
@@ -134,6 +136,8 @@ class Broker:
                 replies.append(result(Status.UNAVAILABLE, f"{_NO_HANDLER}SyncCommand", command.opaque))
             case Transaction():
                 replies += self._transaction(command)
+            case Mput() | Mget():
+                replies.append(result(Status.ERROR, "this broker did not announce that", command.opaque))
             case Result() | Value() | Put() | Quit():
                 pass  # replies are nobody's here; the others are done elsewhere
             case _:

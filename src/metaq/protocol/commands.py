@@ -19,8 +19,24 @@ class Put(NamedTuple):
     transaction: TransactionId | None = None
 
 
+class Mput(NamedTuple):
+    """Store so many messages of one partition, all or none (metaq). `records` stand one behind the other, their ids 0.
+
+    `producer` 0: no stamp. Else the batch is the one numbered `sequence` of those that this producer sends to this
+    partition in this epoch of its, from 0 on.
+    """
+
+    target: TopicPartition
+    records: bytes
+    record_count: int
+    producer: int
+    epoch: int
+    sequence: int
+    opaque: int
+
+
 class Oversized(NamedTuple):
-    """A put or sync whose body is over the decoder's limit; the body is skipped, `size` is its announced length."""
+    """A put, mput or sync whose body is over the limit; it is skipped, `size` is its announced length."""
 
     target: TopicPartition
     size: int
@@ -39,12 +55,31 @@ class Sync(NamedTuple):
 
 
 class Get(NamedTuple):
-    """Read at most `max_size` bytes from `offset` on."""
+    """Read at most `max_size` bytes from `offset` on. `wait` (metaq): ms to wait for something to be there."""
 
     target: TopicPartition
     group: str
     offset: int
     max_size: int
+    opaque: int
+    wait: int = 0
+
+
+class Want(NamedTuple):
+    """One partition of an mget: at most `max_size` bytes from `offset` on."""
+
+    target: TopicPartition
+    offset: int
+    max_size: int
+
+
+class Mget(NamedTuple):
+    """Read several partitions, together at most about `max_size` bytes (metaq); `wait` in ms, until one has any."""
+
+    group: str
+    wants: tuple[Want, ...]
+    max_size: int
+    wait: int
     opaque: int
 
 
@@ -114,6 +149,6 @@ class Value(NamedTuple):
     opaque: int
 
 
-Request: TypeAlias = Put | Oversized | Sync | Get | Offset | Stats | Version | Quit | Transaction
+Request: TypeAlias = Put | Mput | Oversized | Sync | Get | Mget | Offset | Stats | Version | Quit | Transaction
 Reply: TypeAlias = Result | Value
 Command: TypeAlias = Request | Reply

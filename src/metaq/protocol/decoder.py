@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from metaq.errors import ProtocolError
 from metaq.model import TopicPartition
-from metaq.protocol.commands import Command, Get, Oversized, Put, Quit, Sync
+from metaq.protocol.commands import Command, Get, Mput, Oversized, Put, Quit, Sync
 from metaq.protocol.grammar import Rule, body_size, rule_for, split
 from metaq.record import HEADER_SIZE
 
@@ -226,7 +226,7 @@ class Decoder:
 def _oversized(rule: Rule, tokens: list[str], size: int) -> Oversized:
     """Return what stands for a put or sync that is too large. Raises ProtocolError for replies."""
     command = rule.build(tokens, b"")
-    if isinstance(command, Put | Sync):
+    if isinstance(command, Put | Mput | Sync):
         return Oversized(command.target, size, command.opaque)
     raise ProtocolError(f"{tokens[0]}: body of {size} bytes is over the limit")
 
@@ -243,7 +243,7 @@ def _plain_get(line: bytes) -> Get | None:
     max_size, opaque = int(size), int(mark)
     if max_size > 2147483647 or not -2147483648 <= opaque <= 2147483647:
         return None
-    return _new(Get, (*reader, int(offset), max_size, opaque))
+    return _new(Get, (*reader, int(offset), max_size, opaque, 0))
 
 
 def _remember_put(tokens: list[str], put: Put) -> None:

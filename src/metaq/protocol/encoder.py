@@ -12,6 +12,8 @@ from metaq.model import TopicPartition
 from metaq.protocol.commands import (
     Command,
     Get,
+    Mget,
+    Mput,
     Offset,
     Oversized,
     Put,
@@ -36,9 +38,14 @@ def encode(command: Command) -> bytes:
             return put_head(target, len(body), flag, checksum, opaque, transaction) + body
         case Sync(target, body, flag, id, checksum, opaque):
             return sync_head(target, len(body), flag, id, checksum, opaque) + body
-        case Get(target, group, offset, max_size, opaque):
+        case Mput(target, records, count, producer, epoch, sequence, opaque):
+            return mput_head(target, len(records), count, (producer, epoch, sequence), opaque) + records
+        case Get(target, group, offset, max_size, opaque, wait):
             numbers = _partition(target), _long(offset), _int(max_size), _int(opaque)
-            return _line("get", target.topic, group, *numbers)
+            patience = ("wait", _long(wait)) if wait > 0 else ()
+            return _line("get", target.topic, group, *numbers, *patience)
+        case Mget():
+            return _mget(command)
         case Offset(target, group, offset, opaque):
             return _line("offset", target.topic, group, _partition(target), _long(offset), _int(opaque))
         case Stats("", opaque):
@@ -84,6 +91,19 @@ def sync_head(target: TopicPartition, length: int, flag: int, id: int, checksum:
     return b"sync %b %d %d %d %d %d\r\n" % (_target(target), length, flag, id, checksum, opaque)
 
 
+def mput_head(target: TopicPartition, length: int, count: int, stamp: tuple[int, int, int], opaque: int) -> bytes:
+    """Return the line of an mput, CRLF included; `length` bytes of records follow it. `stamp` (0, 0, 0): none."""
+    producer, epoch, sequence = stamp
+    _check(64, producer, sequence)
+    _check(32, length, count, epoch, opaque)
+    return b"mput %b %d %d %d %d %d %d\r\n" % (_target(target), length, count, producer, epoch, sequence, opaque)
+
+
+def part_head(nth: int, status: int, base: int, length: int) -> bytes:
+    """Return the line of one part of the reply to mget; `length` bytes of the log follow it."""
+    return b"%d %d %d %d\r\n" % (nth, status, base, length)
+
+
 def value_head(length: int, opaque: int) -> bytes:
     """Return the line of a reply to get, CRLF included; `length` bytes of the log follow it."""
     return b"value %d %d\r\n" % (length, opaque)
@@ -99,6 +119,16 @@ def put_reply(id: int, partition: int, offset: int, opaque: int) -> bytes:
     """Return the reply to a put that was stored: message id, partition, offset of the record (-1: in a transaction)."""
     body = b"%d %d %d" % (id, partition, offset)
     return b"result 200 %d %d\r\n%b" % (len(body), opaque, body)
+
+
+def _mget(command: Mget) -> bytes:
+    lines = [
+        _line(want.target.topic, _partition(want.target), _long(want.offset), _int(want.max_size))
+        for want in command.wants
+    ]
+    body = b"".join(lines)
+    numbers = _int(command.max_size), _long(command.wait), _int(len(body)), _int(command.opaque)
+    return _line("mget", command.group, *numbers) + body
 
 
 def _transaction(command: Transaction) -> bytes:

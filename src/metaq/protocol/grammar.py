@@ -13,6 +13,8 @@ from metaq.model import TopicPartition
 from metaq.protocol.commands import (
     Command,
     Get,
+    Mget,
+    Mput,
     Offset,
     Operation,
     Put,
@@ -23,11 +25,14 @@ from metaq.protocol.commands import (
     Transaction,
     Value,
     Version,
+    Want,
 )
 from metaq.txid import TransactionId, decimal, parse
 
 NO_OPAQUE: Final = 2147483647  # what version and stats without an opaque are answered with
 NO_CHECKSUM: Final = -1
+MOST_WANTS: Final = 1024  # partitions of one mget
+_WAIT: Final = "wait"
 
 
 class Rule(NamedTuple):
@@ -120,7 +125,33 @@ def _sync(tokens: list[str], body: bytes) -> Sync:
 def _get(tokens: list[str], _: bytes) -> Get:
     _want(tokens, 7)
     target = TopicPartition(tokens[1], _number(tokens, 3, 32))
-    return Get(target, tokens[2], _number(tokens, 4, 64), _number(tokens, 5, 32), _number(tokens, 6, 32))
+    wait = _number(tokens, 8, 64) if len(tokens) > 8 and tokens[7] == _WAIT else 0
+    return Get(target, tokens[2], _number(tokens, 4, 64), _number(tokens, 5, 32), _number(tokens, 6, 32), max(wait, 0))
+
+
+def _mput(tokens: list[str], body: bytes) -> Mput:
+    if len(tokens) != 9:
+        raise _wrong_count(tokens, "9")
+    target = TopicPartition(tokens[1], _number(tokens, 2, 32))
+    stamp = _number(tokens, 5, 64), _number(tokens, 6, 32), _number(tokens, 7, 64)
+    return Mput(target, body, _number(tokens, 4, 32), *stamp, _number(tokens, 8, 32))
+
+
+def _mget(tokens: list[str], body: bytes) -> Mget:
+    if len(tokens) != 6:
+        raise _wrong_count(tokens, "6")
+    lines = body.split(b"\r\n")
+    if lines.pop() or len(lines) > MOST_WANTS:
+        raise ProtocolError(f"mget: not 0 to {MOST_WANTS} lines with an end each")
+    wants = tuple(_want_of(split(line)) for line in lines)
+    return Mget(tokens[1], wants, _number(tokens, 2, 32), max(_number(tokens, 3, 64), 0), _number(tokens, 5, 32))
+
+
+def _want_of(words: list[str]) -> Want:
+    tokens = ["mget", *words]
+    if len(tokens) != 5:
+        raise ProtocolError(f"mget: a line of {len(words)} tokens, 4 wanted")
+    return Want(TopicPartition(tokens[1], _number(tokens, 2, 32)), _number(tokens, 3, 64), _number(tokens, 4, 32))
 
 
 def _offset(tokens: list[str], _: bytes) -> Offset:
@@ -178,8 +209,10 @@ def _value(tokens: list[str], body: bytes) -> Value:
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {
         "put": Rule(3, False, _put),
+        "mput": Rule(3, False, _mput),
         "sync": Rule(3, False, _sync),
         "get": Rule(None, False, _get),
+        "mget": Rule(4, False, _mget),
         "offset": Rule(None, False, _offset),
         "stats": Rule(None, False, _stats),
         "version": Rule(None, False, _version),

@@ -7,6 +7,8 @@ from metaq.model import TopicPartition
 from metaq.protocol.commands import (
     Command,
     Get,
+    Mget,
+    Mput,
     Offset,
     Operation,
     Put,
@@ -17,6 +19,7 @@ from metaq.protocol.commands import (
     Transaction,
     Value,
     Version,
+    Want,
 )
 from metaq.txid import NULL, LocalId, TransactionId, XaId
 
@@ -33,13 +36,17 @@ ids: st.SearchStrategy[TransactionId] = st.one_of(
 )
 targets = st.builds(TopicPartition, names, st.integers(-1, 20) | int32)
 bodies = st.binary(max_size=40) | st.sampled_from([b"\r\n", b"put test 0 5 0 1\r\nhello"])
+waits = st.integers(0, (1 << 63) - 1)
+wants = st.builds(Want, targets, int64, int32)
 statuses: st.SearchStrategy[Status | int] = st.sampled_from(Status) | st.integers(600, 999)
 
 commands: st.SearchStrategy[Command] = st.one_of(
     # named in full: left out, Hypothesis would make it from its type, ignoring what its values refuse
     st.builds(Put, targets, bodies, int32, int32, int32, st.none() | ids),
     st.builds(Sync, targets, bodies, int32, int64, int32, int32),
-    st.builds(Get, targets, names, int64, int32, int32),
+    st.builds(Mput, targets, bodies, int32, int64, int32, int64, int32),
+    st.builds(Get, targets, names, int64, int32, int32, st.just(0) | waits),
+    st.builds(Mget, names, st.lists(wants, max_size=3).map(tuple), int32, waits, int32),
     st.builds(Offset, targets, names, int64, int32),
     st.builds(Stats, st.just("") | tokens.map(lambda text: f"{text}." if text.isspace() else text), int32),
     st.builds(Version, int32, st.lists(tokens, max_size=2).map(tuple)),
@@ -61,7 +68,10 @@ command_lists = st.lists(commands, max_size=4) | st.lists(commands, max_size=2).
 words = st.sampled_from(
     [
         "put",
+        "mput",
         "get",
+        "mget",
+        "wait",
         "sync",
         "offset",
         "stats",

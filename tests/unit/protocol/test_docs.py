@@ -9,6 +9,7 @@ import pytest
 from metaq.protocol.commands import Command, Quit, Result, Value
 from metaq.protocol.decoder import Decoder
 from metaq.protocol.encoder import encode
+from metaq.protocol.parts import read_parts
 from metaq.record import Record, pack, walk
 
 TEXT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -37,8 +38,11 @@ MARKS = {mark: [line[2:] for line in LINES if line.startswith(f"{mark} ")] for m
 
 def test_every_example_is_checked_and_every_verb_has_one() -> None:
     assert sum(map(len, MARKS.values())) == len(LINES)
+    ours = {"mput", "mget"}
     verbs = {line.split(" ")[0].removesuffix(r"\r\n") for mark in "><" for line in MARKS[mark]}
-    assert verbs == {"put", "get", "offset", "version", "stats", "quit", "sync", "transaction", "result", "value"}
+    assert (
+        verbs == {"put", "get", "offset", "version", "stats", "quit", "sync", "transaction", "result", "value"} | ours
+    )
 
 
 @pytest.mark.parametrize("mark", ["<", ">"])
@@ -86,6 +90,9 @@ def test_example_records_are_what_is_packed() -> None:
 
 def test_values_among_the_examples_hold_whole_records() -> None:
     values = [command for example in MARKS["<"] for command in decode(raw(example))[0] if isinstance(command, Value)]
-    assert values
-    for value in values:
-        assert sum(20 + len(record.body) for record in walk(value.data)) == len(value.data)
+    of_mget = [value for value in values if value.data[:1].isdigit()]
+    plain = [value.data for value in values if value not in of_mget]
+    parts = [part.data for value in of_mget for part in read_parts(value.data)]
+    assert plain and parts
+    for data in (*plain, *parts):
+        assert sum(20 + len(record.body) for record in walk(data)) == len(data)
