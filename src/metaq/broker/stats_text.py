@@ -147,8 +147,7 @@ def realtime_lines(total: Figures, seconds: int) -> list[str]:
 def topic_lines(topic: str, config: BrokerConfig, partitions: Iterable[PartitionState]) -> list[str]:
     """Return the lines about what is stored of one topic, known or not."""
     states = list(partitions)
-    configured = any(section.name == topic for section in config.topics)
-    code = 0 if states else 2 if configured else 1
+    code = 0 if states else 2 if config.has_section(topic) else 1
     return [
         topic,
         f"resultCode {code}",

@@ -89,13 +89,22 @@ class BrokerConfig:
     text: bytes = b""
     checksum: int = 0
     warnings: tuple[str, ...] = ()  # what was read but does nothing or surprises; to be logged once
+    _by_name: dict[str, TopicConfig] = field(init=False, repr=False, compare=False)  # of sections named twice the first
+
+    def __post_init__(self) -> None:
+        # tens of thousands of topics are asked for by name, each time all of them
+        object.__setattr__(self, "_by_name", {topic.name: topic for topic in reversed(self.topics)})
+
+    def has_section(self, name: str) -> bool:
+        """Tell whether a topic has a section of its own."""
+        return name in self._by_name
 
     def topic(self, name: str) -> TopicConfig:
         """Return the settings in force for a topic: its own section's, else those of [system].
 
         A wildcard section only admits names; its settings do not reach the topics it matches (protocol.md Q18).
         """
-        for topic in self.topics:
-            if topic.name == name:
-                return topic
+        topic = self._by_name.get(name)
+        if topic is not None:
+            return topic
         return TopicConfig(**{**{s: getattr(self.defaults, s) for s in TopicConfig.__slots__}, "name": name})

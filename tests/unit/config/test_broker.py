@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -80,9 +81,21 @@ def test_what_a_file_does_not_set_has_its_default() -> None:
     assert config.defaults == TopicConfig(name="", data_path="/home/meta/meta")
     assert config.topics == (TopicConfig(name="t", data_path="/home/meta/meta"),)
     assert config.zookeeper == ZooKeeperConfig(enable=False)
-    same = [name for name in BrokerConfig.__slots__ if getattr(config, name) == getattr(default, name)]
+    names = {field.name for field in fields(BrokerConfig) if field.compare}
+    same = {name for name in names if getattr(config, name) == getattr(default, name)}
     differ = {"defaults", "topics", "zookeeper", "data_path", "data_log_path", "path", "text", "checksum"}
-    assert set(BrokerConfig.__slots__) - set(same) == differ
+    assert names - same == differ
+
+
+def test_a_topic_has_the_settings_of_its_section_and_others_those_of_system() -> None:
+    config = BrokerConfig(
+        broker_id=0, defaults=TopicConfig(name="", num_partitions=3), topics=(TopicConfig(name="a", num_partitions=7),)
+    )
+    assert config.topic("a").num_partitions == 7
+    assert config.topic("b") == TopicConfig(name="b", num_partitions=3)
+    assert (config.has_section("a"), config.has_section("b")) == (True, False)
+    again = replace(config, topics=(TopicConfig(name="b"),))
+    assert (again.has_section("a"), again.topic("b")) == (False, TopicConfig(name="b"))
 
 
 def test_a_blank_value_counts_as_not_set() -> None:
