@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from metaq.cluster.announcement import Announcement, Identity, Visible
+from metaq.cluster.announcement import AT_ONCE, Announcement, Identity, Visible
 from metaq.cluster.operations import BrokerConflict, RegistryClosed, State
 from metaq.cluster.paths import Paths
 from metaq.cluster.ports import Registry
@@ -50,6 +50,8 @@ class BrokerRegistration:
         self._audit_interval = audit_interval
         self._announcement = Announcement(registry, Paths(config.zookeeper.root), self._identity)
         self._topics: dict[str, None] = {}  # in the order in which they came
+        self._new: dict[str, None] = {}  # of them, those not looked at yet
+        self._all_due = True  # all of them are to be looked at: the session or their settings are new
         self._generation = 0  # of the configuration: its checksum is written again with each
         self._wake = asyncio.Event()
         self._audit_due = True
@@ -67,7 +69,7 @@ class BrokerRegistration:
         host = self._identity.address.host
         if "_" in host:
             log.warning("host name %s: Java clients cannot read a URL with an underscore; set hostName", host)
-        self._topics.update(dict.fromkeys(topics))
+        self._want(topics)
         if self._task is None:
             self._audit_due = True
             self._was_registered = False
@@ -77,7 +79,7 @@ class BrokerRegistration:
     def topic_appeared(self, topic: str) -> None:
         """Have a topic registered soon, if it is not; costs nothing for one that is known."""
         if topic not in self._topics:
-            self._topics[topic] = None
+            self._topics[topic] = self._new[topic] = None
             self._wake.set()
 
     async def add_topic(self, topic: str) -> None:
@@ -94,7 +96,8 @@ class BrokerRegistration:
         """
         self._config = config
         self._generation += 1
-        self._topics.update(dict.fromkeys(topics))
+        self._all_due = True
+        self._want(topics)
         if self._task is not None:
             await self._settled()
 
@@ -117,6 +120,11 @@ class BrokerRegistration:
             log.warning("broker %s: nodes are left to the end of the session: %r", self._identity, exc)
         else:
             log.info("broker %s: withdrawn", self._identity)
+
+    def _want(self, topics: Iterable[str]) -> None:
+        names = dict.fromkeys(topics)
+        self._topics.update(names)
+        self._new.update(names)
 
     async def _settled(self) -> None:
         """Wait until everything wanted up to now is in the tree."""
@@ -163,9 +171,9 @@ class BrokerRegistration:
         """Make the tree what is wanted; look whether it stays so if that is due."""
         while True:
             config = self._config
-            await self._announcement.begin()
+            self._all_due |= await self._announcement.begin()
             await self._announcement.announce(config.checksum, self._generation)
-            written = await self._announcement.publish({name: Visible.of(config.topic(name)) for name in self._topics})
+            written = await self._publish(config)
             if written or not self._was_registered:
                 log.info("broker %s: registered at %s, %d topics", self._identity, self._identity.address, written)
             self._was_registered = True
@@ -179,8 +187,21 @@ class BrokerRegistration:
                 raise
             if complete:
                 return
-            self._audit_due = True
+            self._audit_due = self._all_due = True
             await self._before_repair()
+
+    async def _publish(self, config: BrokerConfig) -> int:
+        """Write the topics that are new or changed; return how many. Other tasks have their turn in between."""
+        due = list(self._topics if self._all_due else self._new)
+        self._all_due = True  # until all of these are written
+        self._new.clear()
+        written = 0
+        for start in range(0, len(due), AT_ONCE):
+            wanted = {name: Visible.of(config.topic(name)) for name in due[start : start + AT_ONCE]}
+            written += await self._announcement.publish(wanted)
+            await asyncio.sleep(0)
+        self._all_due = self._config is not config
+        return written
 
     async def _before_repair(self) -> None:
         """Say that nodes need repair; wait a moment if that was so very often of late: somebody works against us."""
