@@ -74,6 +74,8 @@ class Mover:
         Raises OSError; what was not moved stays.
         """
         goal = self.unmoved - self._mark // 2
+        if goal <= 0:
+            return  # without looking at tens of thousands of tails, every second
         largest = []
         for log in sorted(self.tails, key=_tail_size, reverse=True):
             if goal <= 0:
