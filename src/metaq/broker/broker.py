@@ -1,9 +1,10 @@
 """Broker: owns store, topics, statistics; turns commands into replies, at once or when a round is safe."""
 
+import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, assert_never
 
 from metaq._version import REFERENCE_VERSION
@@ -12,8 +13,9 @@ from metaq.broker.ids import IdAllocator
 from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, TopicRegistry
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
-from metaq.broker.stats_text import BrokerState, PartitionState, answer
+from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, answer, answer_in_pieces
 from metaq.broker.topics import Topics
+from metaq.broker.turns import Turns
 from metaq.config.model import BrokerConfig
 from metaq.errors import Status
 from metaq.ports import World
@@ -40,9 +42,12 @@ from metaq.store.store import MessageStore
 log = logging.getLogger(__name__)
 
 _MOST_AT_ONCE: Final = 1 << 20  # bytes of replies that leave in one write
+_LINE: Final = 48  # bytes of `stats offsets` for one partition, about
+_AT_ONCE: Final = 64 << 10  # bytes of statistics that are made in one go
 
 EXTENSIONS = "metaq/1"  # answered to `version <opaque> metaq`; the names of extensions follow it
 
+_NO_ANSWER = "the statistics could not be made, see the broker's log"
 _NO_HANDLER = "未注册请求处理器，请求处理器类为com.taobao.metamorphosis.network."
 
 
@@ -72,6 +77,7 @@ class Broker:
         self._started = world.clock.monotonic()
         self.port = config.server_port
         self.count_connections: Callable[[], int] = lambda: 0  # the listener knows
+        self._turns = Turns()
         self.use_registry(NoTopicRegistry())
 
     def use_registry(self, registry: TopicRegistry) -> None:
@@ -129,7 +135,7 @@ class Broker:
             case Version():
                 replies.append(result(Status.SUCCESS, self._version(command), command.opaque))
             case Stats():
-                replies.append(self._stats(command))
+                replies += self._stats(peer, command)
             case Oversized():
                 replies.append(self.puts.refuse_oversized(command))
             case Sync():
@@ -152,9 +158,35 @@ class Broker:
         text = f"transactions are not supported by this broker: {command.operation.value}"
         return [result(Status.ERROR, text, command.opaque)]
 
-    def _stats(self, command: Stats) -> bytes:
-        body = self.config.text if command.item == "config" else answer(command.item, self.statistics, self)
-        return b"result %d %d %d\r\n%b" % (Status.SUCCESS, len(body), command.opaque, body)
+    def _stats(self, peer: Peer, command: Stats) -> list[Buffer]:
+        """Return the reply; none if it is long: then it is made in pieces, and sent later."""
+        item, opaque = command.item, command.opaque
+        if item == "config":
+            return [_body(self.config.text, opaque)]
+        size = len(self.store.all()) * _LINE
+        if item in SHORT or size <= _AT_ONCE:
+            return [_body(answer(item, self.statistics, self), opaque)]
+
+        def done(body: bytes) -> None:
+            peer.send(_body(body, opaque) if body else result(Status.ERROR, _NO_ANSWER, opaque))
+            peer.owe(-size)
+
+        peer.owe(size)
+        self._turns.add(answer_in_pieces(item, self.statistics, self), done)
+        return []
+
+    async def stats(self, item: str) -> bytes:
+        """Return the answer to `stats <item>`; others have their turn meanwhile. Empty: it could not be made."""
+        if item == "config":
+            return self.config.text
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def done(body: bytes) -> None:
+            if not future.done():
+                future.set_result(body)
+
+        self._turns.add(answer_in_pieces(item, self.statistics, self), done)
+        return await future
 
     # -- what statistics are made of
 
@@ -168,13 +200,12 @@ class Broker:
             threads=threading.active_count(),
         )
 
-    def partitions(self, topic: str | None = None) -> Iterable[PartitionState]:
-        """Return the figures of all partitions with a log, or those of one topic."""
-        return [
-            PartitionFigures(log.key.topic, log.key.partition, log.start, log.visible, log.messages, log.size)
-            for log in self.store.all()
-            if topic is None or log.key.topic == topic
-        ]
+    def partitions(self, topic: str | None = None) -> Iterator[PartitionState]:
+        """Yield the figures of all partitions that have a log now, or those of one topic."""
+        for log in list(self.store.all()):
+            key = log.key
+            if topic is None or key.topic == topic:
+                yield PartitionFigures(key.topic, key.partition, log.start, log.visible, log.messages, log.size)
 
     # -- administration
 
@@ -196,3 +227,7 @@ class Broker:
         """Open all partitions of a topic again."""
         self.topics.open(topic)
         self.puts.forget()
+
+
+def _body(body: bytes, opaque: int) -> bytes:
+    return b"result %d %d %d\r\n%b" % (Status.SUCCESS, len(body), opaque, body)

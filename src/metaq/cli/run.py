@@ -12,7 +12,6 @@ from metaq._version import __version__
 from metaq.admin.control import ControlServer, Values
 from metaq.app import RunningBroker
 from metaq.app import run as run_broker
-from metaq.broker.stats_text import answer
 from metaq.cli.home import Home
 from metaq.cli.local import Local, beside
 from metaq.config.model import BrokerConfig
@@ -51,11 +50,9 @@ class Operator:
             return "stopping"
         return "starting" if self.broker is None else "serving"
 
-    def stats(self, item: str) -> str:
+    async def stats(self, item: str) -> str:
         """Return the text that answers `stats <item>` on the port."""
-        broker = self._serving().broker
-        text = broker.config.text if item == "config" else answer(item, broker.statistics, broker)
-        return text.decode("utf-8", "replace")
+        return (await self._serving().broker.stats(item)).decode("utf-8", "replace")
 
     async def reload(self) -> Values:
         """Read server.ini again; return what has changed by that. Raises ConfigError."""

@@ -30,7 +30,7 @@ class FakeBroker:
     def status(self) -> Values:
         return {"state": "serving"}
 
-    def stats(self, item: str) -> str:
+    async def stats(self, item: str) -> str:
         return f"STATS\r\nitem {item}\r\nEND\r\n"
 
     async def reload(self) -> Values:
