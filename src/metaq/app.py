@@ -30,6 +30,7 @@ from metaq.net.listener import Listener
 from metaq.net.streams import Streams
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
+from metaq.store.mover import call
 from metaq.store.store import MessageStore
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class RunningBroker:
 
         ZooKeeper is told before this returns if it answers within a few seconds, else as soon as it does.
         """
-        reloaded = reload(self.config, self._world.files.read(self.config.path))
+        reloaded = await self._read()
         _warn(reloaded.config)
         self.broker.configure(reloaded.config)
         try:
@@ -116,6 +117,15 @@ class RunningBroker:
         except TimeoutError:
             log.warning("ZooKeeper does not answer; it hears of the new configuration later")
         return reloaded
+
+    async def _read(self) -> Reloaded:
+        """Read the file in a thread of its own: 10,000 topics take half a second."""
+        current, files = self.config, self._world.files
+        worker = self._world.threads.worker("metaq-config")
+        try:
+            return await call(worker, lambda: reload(current, files.read(current.path)))
+        finally:
+            worker.close()
 
 
 def topics_of(broker: Broker) -> list[str]:
