@@ -251,7 +251,8 @@ class Process:
         }
         try:
             while not (self.consumer.is_closed or self._is_leaving):
-                await self.chance.choice(ways.get(self.way, [self._run]))()
+                with suppress(RegistryError):  # not a member in time, on a day like this: the user tries again
+                    await self.chance.choice(ways.get(self.way, [self._run]))()
         except asyncio.CancelledError:
             if not self.is_dead:
                 raise
