@@ -86,6 +86,8 @@ class SimDisk:
         self.log: deque[Operation] = deque(maxlen=10_000)  # of all processes
         self.operations = 0  # calls so far that change something
         self.when_dead: list[Callable[[], object]] = []  # called once, when crash_at strikes
+        self.when_changed: list[Callable[[Operation], object]] = []  # called behind each call that changed something
+        self.syncs: Callable[[], bool] = _yes  # asked by each sync: whether it is to do anything
         self.cold = cold
         self._random = random
         self._now = now
@@ -117,7 +119,12 @@ class SimDisk:
         """Return the same disk for a new process. This one stays as dead, or alive, as it is."""
         disk = SimDisk(self._random, now=self._now, cold=self.cold, media=self.media)
         disk.log = self.log
+        disk.when_changed, disk.syncs = self.when_changed, self.syncs
         return disk
+
+    def fork(self, random: Random, now: Callable[[], float] = float) -> "SimDisk":
+        """Return another disk in the same state, as a process finds it that nobody watches; its clock is `now`."""
+        return SimDisk(random, now=now, cold=self.cold, media=self.media.copy(random))
 
     def fail(self, matches: Callable[[Operation], bool], error: OSError, *, times: int | None = None) -> Fault:
         """Let matching calls of this process raise such an error. Failed writes may have written a first part."""
@@ -183,17 +190,14 @@ class SimDisk:
         self.pwrite(fd, data, position)
         opened = self._opened(fd)
         file = self._file(opened)
-        self._change(
-            Operation(None, "fdatasync", opened.path),
-            lambda: file.sync_range(position, len(data)),
-            _nothing,
-            file.fail_sync,
+        self._sync(
+            Operation(None, "fdatasync", opened.path), lambda: file.sync_range(position, len(data)), file.fail_sync
         )
 
     def fdatasync(self, fd: int) -> None:
         opened = self._opened(fd)
         file = self._file(opened)
-        self._change(Operation(None, "fdatasync", opened.path), file.sync, _nothing, file.fail_sync)
+        self._sync(Operation(None, "fdatasync", opened.path), file.sync, file.fail_sync)
 
     def truncate(self, fd: int, size: int) -> None:
         opened = self._opened(fd)
@@ -252,7 +256,7 @@ class SimDisk:
     def sync_dir(self, path: str) -> None:
         self._look("look_up", path)
         folder = self.media.folder(path)
-        self._change(Operation(None, "sync_dir", path), lambda: self.media.sync_names(folder), _nothing)
+        self._sync(Operation(None, "sync_dir", path), lambda: self.media.sync_names(folder), _nothing)
 
     def sync_all(self, path: str) -> None:
         self._look("look_up", path)
@@ -271,7 +275,7 @@ class SimDisk:
                 if isinstance(node, File):
                     node.fail_sync()
 
-        self._change(Operation(None, "sync_all", path), sync, _nothing, fail)
+        self._sync(Operation(None, "sync_all", path), sync, fail)
 
     def rename(self, source: str, target: str) -> None:
         self._look("look_up", source)
@@ -356,6 +360,12 @@ class SimDisk:
             (failed or _nothing)()
             raise
         apply()
+        for hear in self.when_changed:
+            hear(call)
+
+    def _sync(self, call: Operation, sync: Callable[[], object], failed: Callable[[], object]) -> None:
+        """Do a call that makes something durable, if it is to do anything."""
+        self._change(call, sync if self.syncs() else _nothing, _nothing, failed)
 
     def _live(self, call: Operation) -> None:
         if self.dead:
@@ -417,3 +427,7 @@ class SimDisk:
 
 
 def _nothing() -> None: ...
+
+
+def _yes() -> bool:
+    return True

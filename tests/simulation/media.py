@@ -90,6 +90,22 @@ class File:
             self._doubtful.setdefault(sector, []).extend(earlier)
         self._before.clear()
 
+    def copy(self, twins: "dict[Node, Node]") -> "File":
+        """Return a file in the same state: the one in `twins`, if it is there already."""
+        known = twins.get(self)
+        if known is not None:
+            assert isinstance(known, File)
+            return known
+        twin = twins[self] = File()
+        twin.content = self.content[:]
+        twin.mtime = self.mtime
+        twin._before = {sector: list(earlier) for sector, earlier in self._before.items()}
+        twin._doubtful = {sector: list(earlier) for sector, earlier in self._doubtful.items()}
+        twin._sizes = list(self._sizes)
+        twin._shrinks = list(self._shrinks)
+        twin._moment = self._moment
+        return twin
+
     def lose_power(self, random: Random) -> None:
         """Become one of the states a power loss may leave; see `disk.SimDisk`."""
         if not self.dirty:
@@ -149,6 +165,17 @@ class Folder:
         self.entries: dict[str, Node] = {}
         self.mtime = 0.0
         self.serial = next(_serials)
+
+    def copy(self, twins: "dict[Node, Node]") -> "Folder":
+        """Return a directory in the same state, with copies of all in it; see `File.copy`."""
+        known = twins.get(self)
+        if known is not None:
+            assert isinstance(known, Folder)
+            return known
+        twin = twins[self] = Folder()
+        twin.mtime, twin.serial = self.mtime, self.serial
+        twin.entries = {name: node.copy(twins) for name, node in self.entries.items()}
+        return twin
 
 
 Node = File | Folder
@@ -242,6 +269,20 @@ class Media:
             else:
                 left.append(naming)
         self._pending = left[::-1]
+
+    def copy(self, random: Random) -> "Media":
+        """Return a disk in the same state, which nobody has open, with chance of its own."""
+        twins: dict[Node, Node] = {}
+        twin = Media(random, self.capacity)
+        twin.root = self.root.copy(twins)
+        twin.serial, twin.boots, twin.boot_id = self.serial, self.boots, self.boot_id
+        for naming in self._pending:
+            changes = [
+                (folder.copy(twins), name, before and before.copy(twins), after and after.copy(twins))
+                for folder, name, before, after in naming.changes
+            ]
+            twin._pending.append(_Naming(changes))
+        return twin
 
     def lose_power(self) -> None:
         """Become one of the states a power loss may leave."""

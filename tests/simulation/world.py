@@ -51,12 +51,15 @@ class SimClock:
 class Machine:
     """One host. `disk`, `threads`, `network` and `random` are those of its present process; `crash` replaces them."""
 
-    def __init__(self, world: "World", name: str, *, capacity: int | None = None) -> None:
+    def __init__(self, world: "World", name: str, *, capacity: int | None = None, found: SimDisk | None = None) -> None:
+        """`found`: the disk of another world, a copy of which is this one's."""
         self.name = name
         self.clock = SimClock(world.loop)
         self._world = world
         self._lives = 0
-        self._adopt(SimDisk(world.random_for(f"{name} disk"), capacity=capacity, now=self.clock.time))
+        random = world.random_for(f"{name} disk")
+        now = self.clock.time
+        self._adopt(found.fork(random, now) if found else SimDisk(random, capacity=capacity, now=now))
 
     @property
     def outside(self) -> ports.World:
@@ -113,10 +116,13 @@ class World:
         """Return chance for one use, so that what one part draws does not change what others draw."""
         return Random(f"{self.seed} {use}")
 
-    def machine(self, name: str = "127.0.0.1", *, capacity: int | None = None) -> Machine:
-        """Return the machine of this name (its address), which is made when first asked for; `capacity` in bytes."""
+    def machine(self, name: str = "127.0.0.1", *, capacity: int | None = None, found: SimDisk | None = None) -> Machine:
+        """Return the machine of this name (its address), which is made when first asked for; see `Machine`.
+
+        `capacity` is in bytes.
+        """
         if name not in self.machines:
-            self.machines[name] = Machine(self, name, capacity=capacity)
+            self.machines[name] = Machine(self, name, capacity=capacity, found=found)
         return self.machines[name]
 
     def run(self, coroutine: Coroutine[object, None, T], *, limit: float = 86_400.0, survive: bool = False) -> T:

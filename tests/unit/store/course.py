@@ -6,6 +6,8 @@ the five invariants of the message log.
 """
 
 import asyncio
+import io
+import zipfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -77,6 +79,7 @@ class Model:
     def __init__(self) -> None:
         self.logs: dict[TopicPartition, Expected] = {}
         self.serial = 0
+        self.kept: list[bytes] = []  # what must be somewhere on the disk, be it in no partition any more
 
     def of(self, key: TopicPartition) -> Expected:
         return self.logs.setdefault(key, Expected())
@@ -157,6 +160,7 @@ class Life:
         self.settings = settings
         self.errors: list[Exception] = []
         self.failures: list[Exception] = []
+        self.when_stopped: Callable[[], object] = int  # called when the store is closed in order
         self._store: MessageStore | None = None
 
     @property
@@ -226,11 +230,18 @@ class Life:
     async def close(self) -> None:
         store, self._store = self.store, None
         await store.close()
+        self.when_stopped()
 
     async def look(self) -> None:
-        """Read every partition from its first offset to its end, and note what was seen."""
+        """Read every partition from its first offset to its end, and note what was seen.
+
+        What was seen before is still there, where it was.
+        """
         for key, log in list(self.store._logs.items()):
             content = await read_all(self.store, log)
+            start, seen = self.model.of(key).seen
+            first = max(start, log.start)
+            assert content[first - log.start :].startswith(seen[first - start :]), f"{key}: what was read has changed"
             self.model.of(key).seen = (log.start, content)
 
     async def check(self) -> None:
@@ -344,6 +355,17 @@ def check_stopped(disk: SimDisk, model: Model) -> None:
     for key in model.logs:
         start, content = content_of(disk, f"{HOME}/{key}")
         model.check(key, start, content)
+
+
+def check_kept(disk: SimDisk, model: Model) -> None:
+    """What must be somewhere on the disk is: in a partition, in an archive, or kept aside."""
+    contents = [content for content in disk.snapshot().values() if content]
+    for content in list(contents):
+        if content.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                contents += [archive.read(name) for name in archive.namelist()]
+    for kept in model.kept:
+        assert any(kept in content for content in contents), f"{kept[:40]!r}… is nowhere"
 
 
 def content_of(disk: SimDisk, directory: str) -> tuple[int, bytes]:
