@@ -80,6 +80,7 @@ class Consumer:
             return False
         if self._joining is None:
             self._joining = asyncio.create_task(self._join(), name=f"join {self.group}")
+            self._joining.add_done_callback(_hear)  # those who waited may be gone; the next one is told
         joining = self._joining
         await asyncio.wait([joining])  # one who waits may be cancelled, the others go on
         if joining.cancelled():
@@ -332,3 +333,9 @@ def _passes(accepts: Callable[[Message], bool], message: Message) -> bool:
             message.topic, message.partition, message.id, message.offset, exc,
         )  # fmt: skip
         return False
+
+
+def _hear(task: asyncio.Task[None]) -> None:
+    """Ask a task for its error, or asyncio would print it when nobody else does."""
+    if not task.cancelled():
+        task.exception()
