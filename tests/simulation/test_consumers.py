@@ -43,6 +43,7 @@ class Day:
         ]
         self._away: set[int] = set()  # ids of brokers
         self._processes: list[Process] = []
+        self._dead: list[Process] = []  # kept: what waits in them would be collected, and complain
         self._began = 0
         self._ends: list[asyncio.Task[None]] = []
         self._garbled = 0.0  # when something was last
@@ -119,6 +120,7 @@ class Day:
     async def _die(self) -> None:
         process = self._some()
         self._processes.remove(process)
+        self._dead.append(process)
         process.die()
 
         async def expire() -> None:
