@@ -10,12 +10,14 @@ from typing import Final, NamedTuple, assert_never
 from metaq._version import REFERENCE_VERSION
 from metaq.broker.gets import Gets
 from metaq.broker.ids import IdAllocator
+from metaq.broker.many import Many
 from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, TopicRegistry
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
 from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, answer, answer_in_pieces
 from metaq.broker.topics import Topics
 from metaq.broker.turns import Turns
+from metaq.broker.waiting import Polls
 from metaq.config.model import BrokerConfig
 from metaq.errors import Status
 from metaq.ports import World
@@ -45,7 +47,7 @@ _MOST_AT_ONCE: Final = 1 << 20  # bytes of replies that leave in one write
 _LINE: Final = 48  # bytes of `stats offsets` for one partition, about
 _AT_ONCE: Final = 64 << 10  # bytes of statistics that are made in one go
 
-EXTENSIONS = "metaq/1"  # answered to `version <opaque> metaq`; the names of extensions follow it
+EXTENSIONS = "metaq/2 wait mget"  # answered to `version <opaque> metaq`; the names of extensions follow it
 
 _NO_ANSWER = "the statistics could not be made, see the broker's log"
 _NO_HANDLER = "未注册请求处理器，请求处理器类为com.taobao.metamorphosis.network."
@@ -72,7 +74,9 @@ class Broker:
         self.statistics = Statistics(world.clock, lambda topic: self.config.topic(topic).stat)
         ids = IdAllocator(config.broker_id, world.clock, store.journal.highest_id)
         self.puts = Puts(config, store, self.topics, ids, self.statistics)
-        self.gets = Gets(config, store, self.topics, self.statistics)
+        polls = Polls(store.watching, asyncio.get_running_loop())
+        self.gets = Gets(config, store, self.topics, self.statistics, polls)
+        self.many = Many(self.gets, store, self.statistics, polls)
         self._clock = world.clock
         self._started = world.clock.monotonic()
         self.port = config.server_port
@@ -130,6 +134,8 @@ class Broker:
         match command:
             case Get():
                 replies += self.gets.read(peer, command)
+            case Mget():
+                replies += self.many.read(peer, command)
             case Offset():
                 replies.append(self.gets.nearest(command))
             case Version():
@@ -142,7 +148,7 @@ class Broker:
                 replies.append(result(Status.UNAVAILABLE, f"{_NO_HANDLER}SyncCommand", command.opaque))
             case Transaction():
                 replies += self._transaction(command)
-            case Mput() | Mget():
+            case Mput():
                 replies.append(result(Status.ERROR, "this broker did not announce that", command.opaque))
             case Result() | Value() | Put() | Quit():
                 pass  # replies are nobody's here; the others are done elsewhere
@@ -217,11 +223,13 @@ class Broker:
         self.puts.configure(config)
         self.gets.configure(config)
         self.statistics.choose(lambda topic: self.config.topic(topic).stat)
+        self.store.watching.wake()  # to see whether there still are such partitions
 
     def close_partitions(self, topic: str, first: int, last: int) -> None:
         """Close partitions first … last: puts and gets are answered 403. Raises ValueError."""
         self.topics.close(topic, first, last)
         self.puts.forget()
+        self.store.watching.wake(topic)
 
     def open_partitions(self, topic: str) -> None:
         """Open all partitions of a topic again."""

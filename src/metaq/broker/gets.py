@@ -4,10 +4,12 @@ from functools import partial
 from typing import Final
 
 from metaq.broker.ports import Buffer, Peer
-from metaq.broker.stats import Statistics, Tally
+from metaq.broker.stats import Statistics
 from metaq.broker.topics import Topics
+from metaq.broker.waiting import Polls
 from metaq.config.model import BrokerConfig
 from metaq.errors import BadRequest, NothingAtOffset, OffsetMoved, PartitionNotFound, RequestError, Status
+from metaq.model import TopicPartition
 from metaq.protocol.commands import Get, Offset
 from metaq.protocol.encoder import result, value_head
 from metaq.store.log import PartitionLog
@@ -20,64 +22,100 @@ LATEST: Final = (1 << 63) - 1  # as an offset: the end, whatever it is
 class Gets:
     """Answers consumers. `url` is the text of this broker's address, as it is registered."""
 
-    def __init__(self, config: BrokerConfig, store: MessageStore, topics: Topics, statistics: Statistics) -> None:
+    def __init__(
+        self, config: BrokerConfig, store: MessageStore, topics: Topics, statistics: Statistics, polls: Polls
+    ) -> None:
         self._store = store
         self._topics = topics
         self._statistics = statistics
+        self._polls = polls
         self.url = ""
         self.configure(config)
 
     def configure(self, config: BrokerConfig) -> None:
         """Take a reloaded file."""
-        self._max = config.max_transfer_size
+        self.max_size = config.max_transfer_size
         self._tell_end = config.update_consumer_offsets
 
     def read(self, peer: Peer, command: Get) -> list[Buffer]:
-        """Return the reply, as pieces; none if the disk must be asked: then it is sent later."""
-        tally = self._statistics.tally(command.target.topic)
-        tally.gets += 1
+        """Return the reply, as pieces; none if it is sent later: the disk must be asked, or there is nothing yet."""
+        self._statistics.tally(command.target.topic).gets += 1
+        reply = self.look(peer, command)
+        if reply is None:
+            return self._polls.park(peer, command, command.wait, (command.target,), self)
+        return reply
+
+    def look(self, peer: Peer, command: Get) -> list[Buffer] | None:
+        """Return the reply as `read` does; None: there is nothing yet, and the get may wait."""
+        target, _, offset, max_size, opaque, wait = command
         try:
-            log = self._log(command)
-            found = self._store.slice(log, command.offset, min(command.max_size, self._max))
+            found = self.find(target, offset, max_size)[1]
         except RequestError as exc:
-            return [self._refuse(command, exc, tally)]
+            if wait and exc.status is Status.NOT_FOUND and self.may_come(target, offset):
+                return None
+            return [self._refuse(command, exc)]
         if isinstance(found, Cold):
             size = found.size + sum(map(len, found.rest))
             peer.owe(size)
             self._store.read_cold(found, partial(self._send_cold, peer, command, size))
             return []
-        return _value(found, command.opaque)
+        return _value(found, opaque)
 
-    def _log(self, command: Get) -> PartitionLog:
-        self._topics.check_open(command.target)
+    def nothing(self, command: Get) -> bytes:
+        """Return the reply that nothing came while the get waited."""
         log = self._store.get(command.target)
-        if log is None:
-            raise PartitionNotFound(*command.target)
-        if command.max_size <= 0:
-            raise BadRequest(f"Bad request,invalid max size:{command.max_size}")
-        if command.offset > log.visible and (self._tell_end or command.offset == LATEST):
-            raise OffsetMoved(log.visible)
-        return log
+        return self._refuse(
+            command, PartitionNotFound(*command.target) if log is None else NothingAtOffset(command.offset)
+        )
 
-    def _refuse(self, command: Get, exc: RequestError, tally: Tally) -> bytes:
+    def find(self, target: TopicPartition, offset: int, max_size: int) -> tuple[PartitionLog, Parts | Cold]:
+        """Return a log and what is in it at the offset. Raises RequestError, what the reply says then."""
+        self._topics.check_open(target)
+        log = self._store.get(target)
+        if log is None:
+            raise PartitionNotFound(*target)
+        if max_size <= 0:
+            raise BadRequest(f"Bad request,invalid max size:{max_size}")
+        if offset > log.visible and (self._tell_end or offset == LATEST):
+            raise OffsetMoved(log.visible)
+        return log, self._store.slice(log, offset, min(max_size, self.max_size))
+
+    def at_end(self, target: TopicPartition, offset: int) -> bool:
+        """Return whether a get at this offset is sure to find nothing there yet: the most frequent case, at once."""
+        log = self._store.get(target)
+        return log is not None and offset == log.visible and self._topics.is_open(target)
+
+    def may_come(self, target: TopicPartition, offset: int) -> bool:
+        """Return whether the next message put there is one that a get at this offset waits for."""
+        log = self._store.get(target)
+        return self._topics.has(target) if log is None else offset == log.visible
+
+    def count(self, target: TopicPartition, exc: RequestError) -> None:
+        """Count that nothing was at the offset that was asked for."""
+        tally = self._statistics.tally(target.topic)
         if isinstance(exc, OffsetMoved):
             tally.misses += 1
             tally.offsets += 1
         elif isinstance(exc, NothingAtOffset):
             tally.misses += 1
+
+    def _refuse(self, command: Get, exc: RequestError) -> bytes:
+        self.count(command.target, exc)
         return result(exc.status, str(exc), command.opaque)
 
     def _send_cold(self, peer: Peer, command: Get, size: int, parts: Parts | None, error: BaseException | None) -> None:
-        peer.send_parts([self._cold_failure(command, error)] if parts is None else _value(parts, command.opaque))
+        if parts is None:
+            peer.send_parts([self._refuse(command, self.failure(command.target, error))])
+        else:
+            peer.send_parts(_value(parts, command.opaque))
         peer.owe(-size)
 
-    def _cold_failure(self, command: Get, error: BaseException | None) -> bytes:
+    def failure(self, target: TopicPartition, error: BaseException | None) -> RequestError:
+        """Return what a reply says when the disk could not be read."""
         if isinstance(error, FileNotFoundError):  # retention took the segment meanwhile
-            log = self._store.get(command.target)
-            moved = OffsetMoved(log.start if log else 0)
-            return self._refuse(command, moved, self._statistics.tally(command.target.topic))
-        text = f"Get message from [broker '{self.url}'] [partition '{command.target}'] failed.Detail:{error}"
-        return result(Status.ERROR, text, command.opaque)
+            log = self._store.get(target)
+            return OffsetMoved(log.start if log else 0)
+        return RequestError(f"Get message from [broker '{self.url}'] [partition '{target}'] failed.Detail:{error}")
 
     def nearest(self, command: Offset) -> bytes:
         """Return the reply to `offset`: the first offset, a segment's beginning, or the end."""

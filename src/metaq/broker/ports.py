@@ -8,6 +8,19 @@ from metaq.protocol.commands import Command
 Buffer = bytes | bytearray | memoryview
 
 
+class Waiter(Protocol):
+    """A command of a peer that waits: for something to be there, or for the peer to read what it was sent before."""
+
+    def free(self) -> None:
+        """Hear that the peer, which was full, is not any more."""
+
+    def end(self) -> None:
+        """Hear that the connection is about to be closed: now is the time to answer."""
+
+    def gone(self) -> None:
+        """Hear that the connection is gone."""
+
+
 class Peer(Protocol):
     """The other end of one connection. Sending never blocks; what the peer does not read piles up, so ask `full`."""
 
@@ -24,8 +37,20 @@ class Peer(Protocol):
     def later(self, commands: Sequence[Command]) -> None:
         """Have commands carried out when the peer is not full any more; until then nothing is read from it."""
 
+    def park(self, waiter: Waiter, lines: int) -> bool:
+        """Remember that a command waits, for so many partitions. False: it may not, too many do already."""
+
+    def unpark(self, waiter: Waiter, lines: int) -> None:
+        """Forget it, it is answered."""
+
+    def when_free(self, waiter: Waiter) -> None:
+        """Tell a waiter when the peer is not full any more."""
+
     def finish(self) -> None:
         """Close the connection once everything sent so far has left."""
+
+    def abort(self) -> None:
+        """Close the connection now."""
 
 
 class TopicRegistry(Protocol):

@@ -40,6 +40,10 @@ class Topics:
             raise WrongPartition(partition)
         return target
 
+    def has(self, target: TopicPartition) -> bool:
+        """Return whether there is such a partition, be it closed."""
+        return self._names.accepts(target.topic) and 0 <= target.partition < self.count(target.topic)
+
     def _choose(self, topic: str, count: int) -> TopicPartition:
         closed = self._closed.get(topic)
         if not closed:
@@ -48,6 +52,10 @@ class Topics:
         if not open_:
             raise PartitionClosed(f"partition[{self._config.broker_id}-{RANDOM_PARTITION}] has been closed")
         return TopicPartition(topic, open_[self._random.randrange(len(open_))])
+
+    def is_open(self, target: TopicPartition) -> bool:
+        """Return whether no administrator closed the partition."""
+        return target.partition not in self._closed.get(target.topic, ())
 
     def check_open(self, target: TopicPartition) -> None:
         """Raise PartitionClosed, with the text that gets are answered, if an administrator closed the partition."""

@@ -6,6 +6,7 @@ water mark and one batch of replies, not more.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
@@ -15,6 +16,7 @@ from metaq.protocol.decoder import Decoder, Limits
 log = logging.getLogger(__name__)
 
 HIGH_WATER: Final = 1 << 20  # bytes that may wait for a peer to read them before we stop reading from it
+MOST_WAITING: Final = 1 << 16  # partitions that the commands of one peer may wait for
 
 Buffer = bytes | bytearray | memoryview
 
@@ -25,6 +27,14 @@ class Handler(Protocol):
     def execute(self, peer: "Connection", commands: Sequence[Command], /) -> None: ...
     def congested(self) -> bool:
         """Return whether producers must wait: asked while `Connections.hold` is in force."""
+
+
+class Waiter(Protocol):
+    """A command that waits; see metaq.broker.ports."""
+
+    def free(self) -> None: ...
+    def end(self) -> None: ...
+    def gone(self) -> None: ...
 
 
 class Connections:
@@ -81,6 +91,9 @@ class Connection(asyncio.Protocol):
         self._slow = False  # the peer does not read
         self._owed = 0  # bytes that the disk is to bring for it
         self._later: list[Command] = []  # what it asked for beyond what it reads
+        self._parked: dict[Waiter, None] = {}  # its commands that wait
+        self._lines = 0  # partitions that they wait for
+        self._blocked: deque[Waiter] | None = None  # those of them that can be answered once it reads
         self._ending = False  # nothing more is accepted
         self._unread = 0
         self._held = False  # the broker has no room
@@ -136,8 +149,29 @@ class Connection(asyncio.Protocol):
         self._later = list(commands)
         self._choose()
 
+    def park(self, waiter: Waiter, lines: int) -> bool:
+        """Remember that a command waits, for so many partitions. False: it may not, too many do already."""
+        if self._lines + lines > MOST_WAITING or self._transport is None:
+            return False
+        self._parked[waiter] = None
+        self._lines += lines
+        return True
+
+    def unpark(self, waiter: Waiter, lines: int) -> None:
+        """Forget it, it is answered."""
+        self._parked.pop(waiter, None)
+        self._lines -= lines
+
+    def when_free(self, waiter: Waiter) -> None:
+        """Tell a waiter when the peer is not full any more."""
+        if self._blocked is None:
+            self._blocked = deque()
+        self._blocked.append(waiter)
+
     def _go_on(self) -> None:
-        """Carry out what waited for the peer to read, then read from it again."""
+        """Answer and carry out what waited for the peer to read, then read from it again."""
+        while self._blocked and not self.full():
+            self._blocked.popleft().free()
         while self._later and not self.full() and self._transport is not None:
             commands, self._later = self._later, []
             self._carry_out(commands)
@@ -146,10 +180,10 @@ class Connection(asyncio.Protocol):
             self.finish()
 
     def idle(self) -> bool:
-        """Return whether the peer has neither sent nor taken anything since the last call."""
+        """Return whether the peer has neither sent nor taken anything since the last call, and waits for nothing."""
         before, self._unread = self._unread, self.unread()
         active, self.active = self.active, False
-        return not active and self._unread >= before
+        return not active and self._unread >= before and not self._parked
 
     def unread(self) -> int:
         """Return how many bytes wait for the peer to read them."""
@@ -168,6 +202,8 @@ class Connection(asyncio.Protocol):
     def finish(self) -> None:
         """Close once everything sent so far, and what the disk is to bring, has left. Nothing is read any more."""
         self._ending = True
+        for waiter in list(self._parked):
+            waiter.end()
         if self._transport is not None and not self._owed:
             self._transport.close()
         else:
@@ -181,6 +217,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._later.clear()
+        self._blocked = None
+        for waiter in list(self._parked):
+            waiter.gone()
         self._connections.leave(self)
 
     def pause_writing(self) -> None:

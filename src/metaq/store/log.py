@@ -7,7 +7,6 @@ Offsets are byte positions in the partition. Between them, from the oldest byte 
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
 from typing import Protocol
 
 from metaq.config.model import TopicConfig
@@ -21,6 +20,12 @@ class Gate(Protocol):
     """
 
     def __call__(self, error: Exception | None, /) -> None: ...
+
+
+class Watcher(Protocol):
+    """Somebody who waits for a log to move. As a gate it may send, and it may read, but not append or commit."""
+
+    def woken(self) -> None: ...
 
 
 class Countdown:
@@ -72,7 +77,7 @@ class PartitionLog:
         self.listed = False  # the mover knows that there is a tail
         self.set_threshold(config.unflush_threshold)
         self.epochs: list[tuple[int, int]] = []
-        self.watchers: list[Callable[[], None]] = []
+        self.watchers: dict[Watcher, None] | None = None  # those told of the next move; None while there are none
 
     @property
     def start(self) -> int:
@@ -183,10 +188,10 @@ class PartitionLog:
         self.set_limit(self.limit)
 
     def wake(self) -> None:
-        """Tell those who wait at the end of the log that it moved."""
-        watchers, self.watchers = self.watchers, []
-        for watcher in watchers:
-            watcher()
+        """Tell those who wait at the end of the log that it moved, or is gone. None of them is told a second time."""
+        watchers, self.watchers = self.watchers, None
+        for watcher in watchers or ():
+            watcher.woken()
 
 
 def segment_name(base: int) -> str:

@@ -261,6 +261,7 @@ class Rounds:
                 gate(None)
             gates = _NO_GATES
         grown = 0
+        watched: list[PartitionLog] = []
         for log, offset, end, data in runs:
             log.tail_starts.append(offset)  # extend_tail, without the call
             log.tail_runs.append(data)
@@ -269,9 +270,11 @@ class Rounds:
             if not log.listed:
                 log.listed = True
                 self._writer.tails.append(log)
-            if log.watchers:
-                log.wake()
+            if log.watchers is not None:
+                watched.append(log)
         self._writer.tails_grew(grown)
+        for log in watched:  # now that all of the round is there: who waits for several has them at once
+            log.wake()
         for step in after:
             step(None)
         if self._looks:

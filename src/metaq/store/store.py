@@ -22,6 +22,7 @@ from metaq.store.partition_files import PartitionFiles
 from metaq.store.reader import Reader
 from metaq.store.rounds import Rounds
 from metaq.store.space import Space
+from metaq.store.watching import Watching
 
 log_ = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class MessageStore:
         self._world = world
         self._place = place_of(config)
         self._logs: dict[TopicPartition, PartitionLog] = {}
+        self.watching = Watching(self._logs)
         self._settings: dict[str, TopicConfig] = {}  # as config.topic(name) gives them, which looks through a list
         self._locks: list[int] = []
         self._sync_timer: asyncio.TimerHandle | None = None
@@ -169,6 +171,7 @@ class MessageStore:
         self.next_log_id += 1
         log.limit = self._config.max_segment_size
         log.restore([base], {}, base)
+        self.watching.appeared(log)
         self._logs[key] = log
         return log
 
@@ -220,6 +223,7 @@ class MessageStore:
                     self.reader.forget(log.directory, base)
             self.producers.cut(log.id, to)
             self.mover.cut(log, to)
+            log.wake()
 
         self.rounds.announce(log)
         self.rounds.add_entry(pack(Cut(log.id, to)), then, gate)
@@ -235,6 +239,7 @@ class MessageStore:
                 self.reader.forget(log.directory, base)
             self.producers.forget_log(log.id)
             self.mover.drop(log)
+            log.wake()
 
         self.rounds.announce(log)
         self.rounds.add_entry(pack(Drop(log.id)), then, gate)

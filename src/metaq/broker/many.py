@@ -1,0 +1,145 @@
+"""Reading many partitions with one command: `mget` (docs/protocol.md §9)."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from metaq.broker.gets import Gets
+from metaq.broker.ports import Buffer, Peer
+from metaq.broker.stats import Statistics
+from metaq.broker.waiting import Polls
+from metaq.errors import BadRequest, NothingAtOffset, OffsetMoved, RequestError, Status
+from metaq.model import TopicPartition
+from metaq.protocol.commands import Mget, Want
+from metaq.protocol.encoder import part_head, result, value_head
+from metaq.store.reader import Cold, Parts
+from metaq.store.store import MessageStore
+
+
+@dataclass(slots=True)
+class _Part:
+    """What is sent of one partition. `data` is Cold until the disk has brought it."""
+
+    nth: int
+    target: TopicPartition
+    status: int
+    base: int
+    data: Parts | Cold
+
+    def size(self) -> int:
+        """Return the bytes of the data, also of those that are still to be brought."""
+        if isinstance(self.data, Cold):
+            return self.data.size + sum(map(len, self.data.rest))
+        return sum(map(len, self.data))
+
+    def refuse(self, exc: RequestError) -> None:
+        """Say why there is nothing."""
+        self.status, self.base, self.data = exc.status, 0, [str(exc).encode()]
+        if isinstance(exc, OffsetMoved):
+            self.base, self.data = exc.offset, []
+
+
+@dataclass(slots=True)
+class _Reply:
+    """The reply to one command, on its way."""
+
+    peer: Peer
+    opaque: int
+    parts: list[_Part] = field(default_factory=list)
+    missing: int = 0  # parts that the disk has not brought yet
+    owed: int = 0  # bytes of those
+
+    def pieces(self) -> list[Buffer]:
+        """Return it as it is sent, when nothing is missing."""
+        pieces: list[Buffer] = []
+        total = 0
+        for part in self.parts:
+            size = part.size()
+            if size or part.status != Status.SUCCESS:  # else the log was cut while the disk was asked
+                head = part_head(part.nth, part.status, part.base, size)
+                total += len(head) + size
+                pieces += [head, *part.data]
+        return [value_head(total, self.opaque), *pieces]
+
+
+class Many:
+    """Answers consumers of many partitions: each line as `gets` would.
+
+    A part counts as a get of its topic, and a reply without any as one get and one miss of that of the first line.
+    """
+
+    def __init__(self, gets: Gets, store: MessageStore, statistics: Statistics, polls: Polls) -> None:
+        self._gets = gets
+        self._store = store
+        self._statistics = statistics
+        self._polls = polls
+
+    def read(self, peer: Peer, command: Mget) -> list[Buffer]:
+        """Return the reply, as pieces; none if it is sent later: the disk must be asked, or there is nothing yet."""
+        reply = self.look(peer, command)
+        if reply is None:
+            return self._polls.park(peer, command, command.wait, [want.target for want in command.wants], self)
+        return reply
+
+    def look(self, peer: Peer, command: Mget) -> list[Buffer] | None:
+        """Return the reply as `read` does; None: there is nothing yet, and the command may wait."""
+        if command.max_size <= 0:
+            exc = BadRequest(f"Bad request,invalid max size:{command.max_size}")
+            return [result(exc.status, str(exc), command.opaque)]
+        reply = _Reply(peer, command.opaque)
+        room = min(command.max_size, self._gets.max_size)
+        for nth, want in enumerate(command.wants):
+            part = self._part(nth, want)
+            if part is not None:
+                reply.parts.append(part)
+                room -= part.size()
+                if room <= 0:
+                    break
+        if not reply.parts:
+            return None if command.wait and command.wants else [self.nothing(command)]
+        return [] if self._bring(reply) else reply.pieces()
+
+    def nothing(self, command: Mget) -> bytes:
+        """Return the reply that nothing came while the command waited."""
+        if command.wants:
+            want = command.wants[0]
+            self._statistics.tally(want.target.topic).gets += 1
+            self._gets.count(want.target, NothingAtOffset(want.offset))
+        return value_head(0, command.opaque)
+
+    def _part(self, nth: int, want: Want) -> _Part | None:
+        target, offset, max_size = want
+        if max_size > 0 and self._gets.at_end(target, offset):
+            return None
+        part = _Part(nth, target, Status.SUCCESS, 0, [])
+        try:
+            log, part.data = self._gets.find(target, offset, max_size)
+            part.base = log.segment_of(offset)[0]
+        except RequestError as exc:
+            if exc.status is Status.NOT_FOUND:
+                return None
+            part.refuse(exc)
+            self._gets.count(target, exc)
+        self._statistics.tally(target.topic).gets += 1
+        return part
+
+    def _bring(self, reply: _Reply) -> bool:
+        """Ask the disk for what is cold; return whether there is any."""
+        cold = [(part, part.data) for part in reply.parts if isinstance(part.data, Cold)]
+        reply.missing = len(cold)
+        reply.owed = sum(part.size() for part, _ in cold)
+        reply.peer.owe(reply.owed)
+        for part, want in cold:
+            self._store.read_cold(want, partial(self._brought, reply, part))
+        return bool(cold)
+
+    def _brought(self, reply: _Reply, part: _Part, data: Parts | None, error: BaseException | None) -> None:
+        if data is not None:
+            part.data = data
+        else:
+            exc = self._gets.failure(part.target, error)
+            part.refuse(exc)
+            self._gets.count(part.target, exc)
+        reply.missing -= 1
+        if not reply.missing:
+            reply.peer.send_parts(reply.pieces())
+            reply.peer.owe(-reply.owed)
