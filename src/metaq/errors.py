@@ -14,6 +14,7 @@ MetaqError
 │   ├── NothingAtOffset      404   nothing to read there yet
 │   ├── OffsetMoved          301   `.offset` is the one to use instead
 │   ├── BadRequest           400
+│   ├── SequenceConflict     409   not the producer's next batch; epoch and sequence that would be are named
 │   ├── DiskFull             500
 │   └── Unsupported          500
 ├── StoreError               the message log, or what the registry keeps; it stops or does not start
@@ -50,6 +51,7 @@ class Status(IntEnum):
     UNAUTHORIZED = 401
     FORBIDDEN = 403
     NOT_FOUND = 404
+    CONFLICT = 409  # of ours alone
     ERROR = 500
     UNAVAILABLE = 503
     TIMEOUT = 504
@@ -143,6 +145,15 @@ class BadRequest(RequestError):
     """A number in the request makes no sense."""
 
     status = Status.BAD_REQUEST
+
+
+class SequenceConflict(RequestError):
+    """A batch is neither a producer's next one in its partition nor one of the last; the text begins with the next."""
+
+    status = Status.CONFLICT
+
+    def __init__(self, next_epoch: int, next_sequence: int, epoch: int, sequence: int) -> None:
+        super().__init__(f"{next_epoch} {next_sequence} would be next, not batch {sequence} of epoch {epoch}")
 
 
 class DiskFull(RequestError):

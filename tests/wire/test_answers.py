@@ -73,7 +73,7 @@ async def test_a_put_that_cannot_be_stored_is_told_why(
         (b"offset test g 0 25 1", 200, "25"),
         (b"sync test 0 5 0 9999 -1 1\r\nhello", 503, NO_HANDLER),
         (b"sync test 0 5 0 9999 1\r\nhello", 503, NO_HANDLER),
-        (b"version 1 metaq", 200, "1.4.6.2 metaq/2 wait mget"),
+        (b"version 1 metaq", 200, "1.4.6.2 metaq/2 mput wait mget"),
     ],
 )
 async def test_a_question_is_answered_in_the_words_of_the_original(

@@ -5,13 +5,15 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple, assert_never
 
 from metaq._version import REFERENCE_VERSION
+from metaq.broker.batches import Batches, Together
 from metaq.broker.gets import Gets
 from metaq.broker.ids import IdAllocator
 from metaq.broker.many import Many
-from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, TopicRegistry
+from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, Receiver, TopicRegistry
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
 from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, answer, answer_in_pieces
@@ -47,7 +49,7 @@ _MOST_AT_ONCE: Final = 1 << 20  # bytes of replies that leave in one write
 _LINE: Final = 48  # bytes of `stats offsets` for one partition, about
 _AT_ONCE: Final = 64 << 10  # bytes of statistics that are made in one go
 
-EXTENSIONS = "metaq/2 wait mget"  # answered to `version <opaque> metaq`; the names of extensions follow it
+EXTENSIONS = "metaq/2 mput wait mget"  # answered to `version <opaque> metaq`; the names of extensions follow it
 
 _NO_ANSWER = "the statistics could not be made, see the broker's log"
 _NO_HANDLER = "未注册请求处理器，请求处理器类为com.taobao.metamorphosis.network."
@@ -74,6 +76,7 @@ class Broker:
         self.statistics = Statistics(world.clock, lambda topic: self.config.topic(topic).stat)
         ids = IdAllocator(config.broker_id, world.clock, store.journal.highest_id)
         self.puts = Puts(config, store, self.topics, ids, self.statistics)
+        self.batches = Batches(store, self.puts, ids)
         polls = Polls(store.watching, asyncio.get_running_loop())
         self.gets = Gets(config, store, self.topics, self.statistics, polls)
         self.many = Many(self.gets, store, self.statistics, polls)
@@ -103,12 +106,26 @@ class Broker:
             self.puts.store_one(peer, put)
             return
         puts = [command for command in commands if type(command) is Put]
-        if puts:
+        if len(puts) == len(commands):
             self.puts.store(peer, puts)
-            if len(puts) == len(commands):
-                return
-            commands = [command for command in commands if type(command) is not Put]
-        self._answer(peer, commands)
+            return
+        if any(type(command) is Mput for command in commands):
+            self._store(peer, [command for command in commands if isinstance(command, Put | Mput)])
+        elif puts:
+            self.puts.store(peer, puts)
+        others = [command for command in commands if not isinstance(command, Put | Mput)]
+        if others:
+            self._answer(peer, others)
+
+    def _store(self, peer: Peer, commands: Sequence[Put | Mput]) -> None:
+        """Store puts and batches in the order they came; their replies leave together."""
+        groups = [list(group) for _, group in groupby(commands, type)]
+        receiver: Receiver = peer if len(groups) == 1 else Together(peer, len(groups))
+        for group in groups:
+            if isinstance(group[0], Mput):
+                self.batches.store(receiver, [command for command in group if isinstance(command, Mput)])
+            else:
+                self.puts.store(receiver, [command for command in group if isinstance(command, Put)])
 
     def _answer(self, peer: Peer, commands: Sequence[Command]) -> None:
         """Carry out what is no put; stop while the peer has much to read first, or the disk much to bring."""
@@ -148,9 +165,7 @@ class Broker:
                 replies.append(result(Status.UNAVAILABLE, f"{_NO_HANDLER}SyncCommand", command.opaque))
             case Transaction():
                 replies += self._transaction(command)
-            case Mput():
-                replies.append(result(Status.ERROR, "this broker did not announce that", command.opaque))
-            case Result() | Value() | Put() | Quit():
+            case Result() | Value() | Put() | Mput() | Quit():
                 pass  # replies are nobody's here; the others are done elsewhere
             case _:
                 assert_never(command)

@@ -8,6 +8,12 @@ from metaq.protocol.commands import Command
 Buffer = bytes | bytearray | memoryview
 
 
+class Receiver(Protocol):
+    """Who gets the replies to puts. Sending never blocks."""
+
+    def send(self, data: bytes) -> None: ...
+
+
 class Waiter(Protocol):
     """A command of a peer that waits: for something to be there, or for the peer to read what it was sent before."""
 
@@ -21,10 +27,9 @@ class Waiter(Protocol):
         """Hear that the connection is gone."""
 
 
-class Peer(Protocol):
-    """The other end of one connection. Sending never blocks; what the peer does not read piles up, so ask `full`."""
+class Peer(Receiver, Protocol):
+    """The other end of one connection. What it does not read piles up, so ask `full`."""
 
-    def send(self, data: bytes) -> None: ...
     def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send several pieces as one."""
 

@@ -11,7 +11,7 @@ from typing import Final
 from zlib import crc32
 
 from metaq.broker.ids import IdAllocator
-from metaq.broker.ports import Peer, TopicRegistry
+from metaq.broker.ports import Receiver, TopicRegistry
 from metaq.broker.stats import Statistics
 from metaq.broker.topics import Topics
 from metaq.config.model import BrokerConfig
@@ -47,14 +47,14 @@ class Puts:
 
     def configure(self, config: BrokerConfig) -> None:
         """Take a reloaded file."""
-        self._limit = min(config.max_message_size, config.max_transfer_size - HEADER_SIZE)
+        self.limit = min(config.max_message_size, config.max_transfer_size - HEADER_SIZE)
         self.forget()
 
     def forget(self) -> None:
         """Look at every partition again before the next put: one was closed, or topics changed."""
         self._ready.clear()
 
-    def store(self, peer: Peer, puts: Sequence[Put]) -> None:
+    def store(self, peer: Receiver, puts: Sequence[Put]) -> None:
         """Append the messages in order; the replies leave together, when the last one is safe."""
         if self._store.space.full:
             self._ready.clear()
@@ -65,7 +65,7 @@ class Puts:
         topic = puts[0].target.topic
         for (target, body, flag, checksum, opaque, transaction), id in zip(puts, ids, strict=True):
             if target[0] != topic:
-                self._count(topic, len(replies) - counted, size - counted_size)
+                self.count(topic, len(replies) - counted, size - counted_size)
                 topic, counted, counted_size = target[0], len(replies), size
             log = ready.get(target)
             crc = crc32(body) & 0x7FFFFFFF
@@ -73,7 +73,7 @@ class Puts:
                 try:
                     log = self._unusual(Put(target, body, flag, checksum, opaque, transaction), crc)
                 except RequestError as exc:
-                    replies.append(self._refuse(target, opaque, exc))
+                    replies.append(self.refuse(target, opaque, exc))
                     continue
             size += len(body)
             record = pack(len(body), crc, id, flag) + body
@@ -81,9 +81,9 @@ class Puts:
         self._store.journal.highest_id = ids[-1]
         answer = replies[0] if len(replies) == 1 else b"".join(replies)
         self._store.commit(partial(self._acknowledge, peer, answer, puts), size + HEADER_SIZE * len(puts))
-        self._count(topic, len(replies) - counted, size - counted_size)
+        self.count(topic, len(replies) - counted, size - counted_size)
 
-    def store_one(self, peer: Peer, put: Put) -> None:
+    def store_one(self, peer: Receiver, put: Put) -> None:
         """Do what `store` does for a put that came alone; half of its time would go into loops that run once."""
         target, body, flag, checksum, opaque, transaction = put
         log = self._ready.get(target)
@@ -104,37 +104,48 @@ class Puts:
         offset = self._store.append(log, HEADER.pack(size, crc, id, flag) + body)
         answer = put_reply(id, log.key[1], offset, opaque)
         self._store.commit(partial(self._acknowledge, peer, answer, (put,)), size + HEADER_SIZE)
-        self._count(target[0], 1, size)
+        self.count(target[0], 1, size)
 
-    def _count(self, topic: str, count: int, size: int) -> None:
+    def count(self, topic: str, count: int, size: int) -> None:
+        """Add to the figures of a topic: messages, and the bytes of their bodies."""
         tally = self._statistics.tally(topic)
         tally.puts += count
         tally.bytes += size
 
     def refuse_oversized(self, command: Oversized) -> bytes:
         """Return the reply to a put whose body nobody could fetch."""
-        self._count(command.target.topic, 1, 0)
-        return self._refuse(command.target, command.opaque, MessageTooLarge(command.size, self._limit))
+        self.count(command.target.topic, 1, 0)
+        return self.refuse(command.target, command.opaque, MessageTooLarge(command.size, self.limit))
 
     def _unusual(self, command: Put, crc: int) -> PartitionLog:
         """Return the log for a put that is not the common case. Raises RequestError."""
         target, body, flag, checksum, _, transaction = command
         if transaction is not None:
             raise Unsupported("this broker does not support transactions")
-        log = self._ready.get(target) or self._admit(target)
-        key = log.key
-        if len(body) > self._limit:
-            raise MessageTooLarge(len(body), self._limit)
+        log = self._ready.get(target) or self.admit(target)
+        if len(body) > self.limit:
+            raise MessageTooLarge(len(body), self.limit)
         if checksum not in (crc, -1):
             raise ChecksumMismatch
         if not attribute_fits(flag, body):
             raise InvalidMessage("the attribute that the flag announces does not fit into the body")
-        if len(body) > JAVA_LIMIT and key.topic not in self._warned:
-            self._warned.add(key.topic)
-            log_.warning("%s: a message of %d bytes; Java clients refuse more than %d", key, len(body), JAVA_LIMIT)
+        self.warn_of(log, len(body))
         return log
 
-    def _admit(self, target: TopicPartition) -> PartitionLog:
+    def warn_of(self, log: PartitionLog, size: int) -> None:
+        """Say once for a topic that Java clients cannot read a body of this size, if that is so."""
+        key = log.key
+        if size > JAVA_LIMIT and key.topic not in self._warned:
+            self._warned.add(key.topic)
+            log_.warning("%s: a message of %d bytes; Java clients refuse more than %d", key, size, JAVA_LIMIT)
+
+    def log_for(self, target: TopicPartition) -> PartitionLog:
+        """Return the log that messages for `target` go to, made if need be. Raises RequestError."""
+        if self._store.space.full:
+            self._ready.clear()
+        return self._ready.get(target) or self.admit(target)
+
+    def admit(self, target: TopicPartition) -> PartitionLog:
         """Return the log that a put for `target` goes to, made if need be. Raises RequestError."""
         key = self._topics.resolve(target)
         log = self._store.create(key)
@@ -146,7 +157,8 @@ class Puts:
             self._ready[target] = log
         return log
 
-    def _refuse(self, target: TopicPartition, opaque: int, exc: RequestError) -> bytes:
+    def refuse(self, target: TopicPartition, opaque: int, exc: RequestError) -> bytes:
+        """Return the reply to what cannot be stored, and count it."""
         if exc.status is not Status.FORBIDDEN:
             self._statistics.tally(target.topic).put_failures += 1
         if isinstance(exc, Unsupported):
@@ -154,10 +166,10 @@ class Puts:
         where = f"Put message to [broker '{self.url}'] [partition '{target}'] failed.Detail:"
         return result(exc.status, where + str(exc), opaque)
 
-    def _acknowledge(self, peer: Peer, answer: bytes, puts: Sequence[Put], error: Exception | None) -> None:
+    def _acknowledge(self, peer: Receiver, answer: bytes, puts: Sequence[Put], error: Exception | None) -> None:
         """Everything of the batch is safe: let the replies go. Or none of it may be taken for safe."""
         if error is None:
             peer.send(answer)
             return
         failure = error if isinstance(error, RequestError) else RequestError(str(error))
-        peer.send(b"".join(self._refuse(put.target, put.opaque, failure) for put in puts))
+        peer.send(b"".join(self.refuse(put.target, put.opaque, failure) for put in puts))

@@ -38,11 +38,14 @@ class LogState:
 
 @dataclass(frozen=True, slots=True)
 class ProducerState:
-    """The last batches of one producer in one partition: (epoch, sequence, offset, length, first id, time) each."""
+    """The last batches of one producer in one partition.
+
+    (epoch, sequence, offset, length, messages, first id, time) each; time 0: not known.
+    """
 
     producer: int
     log_id: int
-    batches: tuple[tuple[int, int, int, int, int, float], ...]
+    batches: tuple[tuple[int, int, int, int, int, int, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,11 @@ before (the first one of a file with the CRC of nonce and number). So neither an
 behind a torn round is taken for a live one. One CRC for a round, not one for each entry: a round is written and
 acknowledged as a whole, and a CRC for each entry cost 0.1 µs a message.
 
+A producer's stamp is an entry of its own, in the round that has the run or the extent with the batch's records: as a
+round counts whole or not at all, no batch is there without its stamp. The stamped runs and extents of the first
+releases are read, and not written any more: a large run with many batches would be as many extents, and the run of all
+other records would be cut at each batch.
+
 To change the format: raise VERSION, keep reading the old one, say in docs/storage.md what changed.
 """
 
@@ -113,6 +118,7 @@ class Kind(IntEnum):
     DROP = 8  # it is gone
     INTENT = 9  # a large run is about to be written into the partition file
     EPOCH = 10  # records from here on belong to a master's term
+    STAMP = 11  # which records of this round are a producer's batch
 
 
 class Stamp(NamedTuple):
@@ -189,7 +195,21 @@ class Epoch(NamedTuple):
     start: int
 
 
-Entry = Run | Extent | Create | Roll | Cut | Drop | Intent | Epoch
+class Batch(NamedTuple):
+    """`length` bytes at `offset`, which a run or an extent of this round holds, are one producer's batch.
+
+    It has `record_count` messages, with ids from `first_id` on; 0: not known, it was a stamped run.
+    """
+
+    log_id: int
+    offset: int
+    length: int
+    record_count: int
+    first_id: int
+    stamp: Stamp
+
+
+Entry = Run | Extent | Create | Roll | Cut | Drop | Intent | Epoch | Batch
 
 _RUN: Final = struct.Struct(">BIqqI")
 _STAMP: Final = struct.Struct(">qiq")
@@ -198,6 +218,7 @@ _CREATE: Final = struct.Struct(">BIqiHH")
 _ID_OFFSET: Final = struct.Struct(">BIq")
 _ID: Final = struct.Struct(">BI")
 _EPOCH: Final = struct.Struct(">BIiq")
+_BATCH: Final = struct.Struct(">BIqIIqqiq")
 
 _RUN_KIND: Final = int(Kind.RUN)
 _RUN_SIZE: Final = _RUN.size
@@ -233,6 +254,8 @@ def pack(entry: Entry) -> bytes:
             return _ID.pack(Kind.DROP, log_id)
         case Epoch(log_id, epoch, start):
             return _EPOCH.pack(Kind.EPOCH, log_id, epoch, start)
+        case Batch(log_id, offset, length, count, first_id, stamp):
+            return _BATCH.pack(Kind.STAMP, log_id, offset, length, count, first_id, *stamp)
 
 
 def unpack(payload: memoryview) -> Iterator[Entry]:
@@ -282,5 +305,8 @@ def _unpack_other(kind: int, payload: memoryview, position: int) -> tuple[Entry,
             return Drop(*_ID.unpack_from(payload, position)[1:]), position + _ID.size
         case Kind.EPOCH:
             return Epoch(*_EPOCH.unpack_from(payload, position)[1:]), position + _EPOCH.size
+        case Kind.STAMP:
+            _, log_id, offset, length, count, first_id, *fields = _BATCH.unpack_from(payload, position)
+            return Batch(log_id, offset, length, count, first_id, Stamp(*fields)), position + _BATCH.size
         case _:
             raise ValueError(f"unknown entry kind {kind} at {position}")

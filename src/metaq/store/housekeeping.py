@@ -13,11 +13,11 @@ from metaq.config.model import DeletePolicy
 from metaq.errors import StoreError
 from metaq.ports import Clock, Files, Worker
 from metaq.store import checkpoint as checkpoints
-from metaq.store.checkpoint import Checkpoint, LogState
+from metaq.store.checkpoint import Checkpoint, LogState, ProducerState
 from metaq.store.journal import Journal, Mark
 from metaq.store.log import PartitionLog, segment_name
 from metaq.store.mover import Mover, call
-from metaq.store.producers import ProducerTable
+from metaq.store.producers import ProducerTable, states_of
 from metaq.store.retention import Sealed, dispose, expired
 from metaq.store.rounds import Rounds
 from metaq.store.space import FULL, Space
@@ -35,7 +35,8 @@ _PRODUCER_AGE: Final = 7 * 86400.0
 class Captured:
     """All logs at one moment, in columns: tens of thousands of tuples would set off the garbage collector."""
 
-    def __init__(self, logs: Iterable[PartitionLog]) -> None:
+    def __init__(self, logs: Iterable[PartitionLog], producers: ProducerTable) -> None:
+        self.producers = producers.copy()
         self.logs = [log for log in logs if log.announced]
         self.bases = [_base(log) for log in self.logs]
         self.visible = [log.visible for log in self.logs]
@@ -49,6 +50,11 @@ class Captured:
             topic, partition = log.key
             epochs = self.epochs.get(log.id, ())
             yield LogState(log.id, topic, partition, log.root, base, visible, max(high, visible), epochs)
+
+    def producer_states(self) -> Iterable[ProducerState]:
+        """Yield the producers' batches that were safe; those on their way come with the journal, or not at all."""
+        visible = {log.id: end for log, end in zip(self.logs, self.visible, strict=True)}
+        return states_of(self.producers, visible)
 
 
 class Logs(Protocol):
@@ -136,6 +142,7 @@ class Housekeeping:
 
     async def _checkpoint(self, clean: bool) -> None:
         parts = self._parts
+        parts.producers.age_out(self._clock.time(), _PRODUCER_AGE)
         mark, captured = await self._capture()
         self.wanted.clear()
         await parts.mover.move_all()
@@ -146,18 +153,17 @@ class Housekeeping:
         for start in range(0, len(names), _SYNC_FILES):
             await call(self.worker, partial(files.sync_files, names[start : start + _SYNC_FILES]))
         await call(self.worker, files.sync_folders)
-        parts.producers.age_out(self._clock.time(), _PRODUCER_AGE)
         made = Checkpoint(
             mark=mark,
             clean=clean,
             highest_id=parts.journal.highest_id,
             next_log_id=parts.next_log_id,
             boot_id=self.boot_id,
-            producers=parts.producers.states(),
         )
 
         def save() -> None:  # the states are made here too: of 50,000 partitions that takes 0.2 s
             made.logs.extend(captured.states())
+            made.producers.extend(captured.producer_states())
             checkpoints.save(self._files, f"{self._place}/checkpoint", made)
 
         await call(self.worker, save)
@@ -183,7 +189,7 @@ class Housekeeping:
 
         def look() -> None:
             if not future.cancelled():
-                future.set_result((self._parts.journal.mark(), Captured(self._store.all())))
+                future.set_result((self._parts.journal.mark(), Captured(self._store.all(), self._parts.producers)))
 
         self._parts.rounds.at_pause(look)
         return await future

@@ -7,6 +7,7 @@ Offsets are byte positions in the partition. Between them, from the oldest byte 
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Protocol
 
 from metaq.config.model import TopicConfig
@@ -43,6 +44,12 @@ class Countdown:
         self._count -= 1
         if not self._count:
             self._then(self._error)
+
+
+def tell(gates: Iterable[Gate], error: Exception | None) -> None:
+    """Tell several."""
+    for gate in gates:
+        gate(error)
 
 
 class PartitionLog:

@@ -1,80 +1,157 @@
-"""Which batches producers sent last, so that one sent again is answered with its first result (design.md §2)."""
+"""Which batches producers sent last, so that one sent again is answered with its first result (design.md §2).
 
-from collections import deque
-from collections.abc import Iterable
+A batch is noted when it is appended, so that it is found also while it is on its way; what then cannot be written is
+taken back by `cut`. A checkpoint takes `copy` between two rounds and keeps of it what was visible then.
+
+Of each producer in each partition the last batches stand packed in one `bytes`: a tenth of what tuples take, no work
+for the garbage collector, and a copy of the table is one of its references.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from struct import Struct
 from typing import Final, NamedTuple
 
+from metaq.errors import BadRequest, SequenceConflict
 from metaq.store.checkpoint import ProducerState
-from metaq.store.entries import Stamp
+from metaq.store.entries import Batch, Stamp
 
-_REMEMBERED: Final = 5
+_REMEMBERED: Final = 6  # the five that may be under way, and the one before them, lest all be taken back
 _PRODUCERS: Final = 100_000
 
+# One batch: | epoch | sequence | offset | length | count | first id | time |
+_SENT: Final = Struct(">iqqIIqd")
+_SIZE: Final = _SENT.size
+_unpack_from = _SENT.unpack_from
 
-class Batch(NamedTuple):
-    """One stamped run: where it stands. `time` is the wall clock when it was noted, 0 when it was recovered."""
+Packed = Mapping[tuple[int, int], bytes]  # of (producer, log id)
+
+
+class Sent(NamedTuple):
+    """One batch: where it stands. `time` is the wall clock when it was noted, 0 when it was recovered."""
 
     epoch: int
     sequence: int
     offset: int
     length: int
+    record_count: int
     first_id: int
     time: float
 
+    @property
+    def end(self) -> int:
+        """The offset behind it."""
+        return self.offset + self.length
+
 
 class ProducerTable:
-    """The last five batches of each producer in each partition; bounded by count and by age."""
+    """The last batches, at least five, of each producer in each partition; bounded by count and by age."""
 
     def __init__(self, states: Iterable[ProducerState] = ()) -> None:
-        self._batches: dict[tuple[int, int], deque[Batch]] = {
-            (state.producer, state.log_id): deque((Batch(*batch) for batch in state.batches), maxlen=_REMEMBERED)
-            for state in states
-        }
+        self._sent: dict[tuple[int, int], bytes] = {}  # the producer heard of longest ago comes first
+        self._producers: dict[int, set[int]] = {}  # by log id
+        self._started = 0.0  # the time of those whose time is not known: the first look at their age
+        for state in states:
+            batches = b"".join(_SENT.pack(*batch) for batch in state.batches[-_REMEMBERED:])
+            self._set((state.producer, state.log_id), batches)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._sent)
 
-    def note(self, stamp: Stamp, log_id: int, offset: int, length: int, time: float = 0.0) -> None:
-        """Remember that a stamped run stands at `offset`. The producer heard of longest ago makes room."""
-        key = (stamp.producer, log_id)
-        batches = self._batches.pop(key, None) or deque(maxlen=_REMEMBERED)
-        batches.append(Batch(stamp.epoch, stamp.sequence, offset, length, 0, time))
-        self._batches[key] = batches
-        if len(self._batches) > _PRODUCERS:
-            del self._batches[next(iter(self._batches))]
+    def _set(self, key: tuple[int, int], batches: bytes) -> None:
+        self._sent[key] = batches
+        self._producers.setdefault(key[1], set()).add(key[0])
 
-    def find(self, stamp: Stamp, log_id: int) -> Batch | None:
-        """Return the batch that was stored under this stamp, None if it is new or long ago."""
-        for batch in self._batches.get((stamp.producer, log_id), ()):
-            if (batch.epoch, batch.sequence) == (stamp.epoch, stamp.sequence):
-                return batch
-        return None
+    def _forget(self, key: tuple[int, int]) -> None:
+        del self._sent[key]
+        producer, log_id = key
+        others = self._producers[log_id]
+        others.discard(producer)
+        if not others:
+            del self._producers[log_id]
+
+    def note(self, batch: Batch, time: float = 0.0) -> None:
+        """Remember a batch. The producer heard of longest ago makes room."""
+        log_id, offset, length, count, first_id, (producer, epoch, sequence) = batch
+        key = (producer, log_id)
+        before = self._sent.pop(key, b"")[-_SIZE * (_REMEMBERED - 1) :]
+        self._set(key, before + _SENT.pack(epoch, sequence, offset, length, count, first_id, time))
+        if len(self._sent) > _PRODUCERS:
+            self._forget(next(iter(self._sent)))
+
+    def find(self, stamp: Stamp, log_id: int, length: int, count: int) -> Sent | None:
+        """Return the batch that was stored under this stamp, None if it is the producer's next one.
+
+        Raises SequenceConflict if it is neither, BadRequest if what was stored is not this batch.
+        """
+        producer, epoch, sequence = stamp
+        batches = self._sent.get((producer, log_id), b"")
+        for start in range(len(batches) - _SIZE, -1, -_SIZE):
+            found = Sent(*_unpack_from(batches, start))
+            if (found.epoch, found.sequence) == (epoch, sequence):
+                if found.length != length or found.record_count not in (count, 0):
+                    raise BadRequest(
+                        f"batch {sequence} of epoch {epoch} was stored with {found.record_count} records in"
+                        f" {found.length} bytes, this one has {count} in {length}"
+                    )
+                return found
+        last_epoch, last = _unpack_from(batches, len(batches) - _SIZE)[:2] if batches else (0, -1)
+        if epoch > last_epoch or not batches:
+            if sequence == 0:
+                return None
+        elif epoch == last_epoch and sequence == last + 1:
+            return None
+        raise SequenceConflict(last_epoch, last + 1, epoch, sequence)
 
     def age_out(self, now: float, age: float) -> None:
         """Forget producers whose last batch is older than `age` seconds; those recovered age from the first call on."""
-        for key, batches in list(self._batches.items()):
-            if batches[-1].time == 0.0:
-                batches[-1] = batches[-1]._replace(time=now)
-            elif batches[-1].time < now - age:
-                del self._batches[key]
+        self._started = self._started or now
+        while self._sent:
+            key, batches = next(iter(self._sent.items()))
+            time = _unpack_from(batches, len(batches) - _SIZE)[-1] or self._started
+            if time >= now - age:
+                return
+            self._forget(key)
 
     def cut(self, log_id: int, to: int) -> None:
-        """Forget the batches of a partition that do not end below `to`: sent again, they must be stored again."""
-        for key in [key for key in self._batches if key[1] == log_id]:
-            kept = [batch for batch in self._batches[key] if batch.offset + batch.length <= to]
-            if kept:
-                self._batches[key] = deque(kept, maxlen=_REMEMBERED)
-            else:
-                del self._batches[key]
+        """Forget the batches of a partition that do not end at or below `to`: sent again, they must be stored again."""
+        for producer in list(self._producers.get(log_id, ())):
+            key = (producer, log_id)
+            batches = self._sent[key]
+            kept = _below(batches, to)
+            if not kept:
+                self._forget(key)
+            elif kept != batches:
+                self._sent[key] = kept
 
     def forget_log(self, log_id: int) -> None:
         """Forget all of a partition that is gone."""
-        for key in [key for key in self._batches if key[1] == log_id]:
-            del self._batches[key]
+        for producer in self._producers.pop(log_id, ()):
+            del self._sent[producer, log_id]
+
+    def copy(self) -> Packed:
+        """Return the table as it is now."""
+        return self._sent.copy()
 
     def states(self) -> list[ProducerState]:
         """Return the table as a checkpoint keeps it."""
-        return [
-            ProducerState(producer, log_id, tuple((*batch,) for batch in batches))
-            for (producer, log_id), batches in self._batches.items()
-        ]
+        return list(states_of(self._sent, None))
+
+
+def states_of(packed: Packed, visible: Mapping[int, int] | None) -> Iterator[ProducerState]:
+    """Yield of a table what a checkpoint keeps; `visible`: only batches that end at or below their log's offset in it.
+
+    What is on its way when a checkpoint is made stands in the journal behind it, or nowhere.
+    """
+    for (producer, log_id), batches in packed.items():
+        kept = batches if visible is None else _below(batches, visible.get(log_id, 0))
+        if kept:
+            yield ProducerState(producer, log_id, tuple(_SENT.iter_unpack(kept)))
+
+
+def _below(batches: bytes, end: int) -> bytes:
+    """Return without those that do not end at or below an offset."""
+    last = Sent(*_unpack_from(batches, len(batches) - _SIZE))
+    if last.end <= end:
+        return batches
+    rows = (batches[start : start + _SIZE] for start in range(0, len(batches), _SIZE))
+    return b"".join(row for row in rows if Sent(*_unpack_from(row)).end <= end)

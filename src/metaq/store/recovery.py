@@ -13,7 +13,7 @@ from typing import Final
 from metaq.errors import CorruptStore
 from metaq.model import TopicPartition
 from metaq.store.checkpoint import Checkpoint, LogState
-from metaq.store.entries import Create, Cut, Drop, Entry, Epoch, Extent, Intent, Roll, Run, unpack
+from metaq.store.entries import Batch, Create, Cut, Drop, Entry, Epoch, Extent, Intent, Roll, Run, unpack
 from metaq.store.partition_files import PartitionFiles, Piece
 from metaq.store.producers import ProducerTable
 from metaq.store.replay import JournalReader, Round
@@ -118,6 +118,8 @@ class Survey:
                 state.trimmed = True  # if the large run failed
             case Epoch(_, epoch, start):
                 state.epochs.append((epoch, start))
+            case Batch():
+                self.producers.note(entry)
 
     def _create(self, entry: Create) -> None:
         self.next_log_id = max(self.next_log_id, entry.log_id + 1)
@@ -151,7 +153,7 @@ class Survey:
         if entry.base > state.floor:
             state.began.add(entry.base)
         if entry.stamp is not None:
-            self.producers.note(entry.stamp, state.id, entry.offset, length)
+            self.producers.note(Batch(state.id, entry.offset, length, 0, 0, entry.stamp))
 
 
 class Replay:

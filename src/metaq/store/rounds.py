@@ -7,15 +7,14 @@ batch goes at once, so that a lone producer does not wait for the turn to end; t
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Final
 
 from metaq.errors import DiskFull, StoreError
 from metaq.ports import Scheduler
-from metaq.store.entries import Create, Extent, Intent, Kind, Roll, pack, pack_run_head
+from metaq.store.entries import Batch, Create, Intent, Kind, Roll, pack, pack_run_head
 from metaq.store.journal import Journal
-from metaq.store.large import LargeRun, LargeWriter
-from metaq.store.log import Countdown, Gate, PartitionLog
+from metaq.store.large import LargeRun, LargeRuns, LargeWriter
+from metaq.store.log import Countdown, Gate, PartitionLog, tell
 from metaq.store.sent import NOTHING, Sent
 from metaq.store.space import write_error
 
@@ -40,6 +39,7 @@ class Rounds:
         self._journal = journal
         self._call_soon = scheduler.call_soon
         self._writer = writer
+        self._large_runs = LargeRuns(writer, self)
         self._large_run = large_run
         self._fatal = fatal
         self._scheduled = False
@@ -49,6 +49,7 @@ class Rounds:
         self._runs: list[tuple[PartitionLog, int, int, bytes]] = []  # their runs, for when they are written
         self._begun: list[PartitionLog] = []  # logs that this round tells the journal of
         self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
+        self._stamps: dict[PartitionLog, list[Batch]] = {}  # of batches that are pending or in this round
         self._must_sync = False
         self._touched: dict[PartitionLog, None] = {}  # in order: a set of them would differ from run to run
         self._looks: list[Callable[[], None]] = []
@@ -65,6 +66,7 @@ class Rounds:
         self.most_waiting = 1 << 62
         self.crowded: Callable[[], None] = lambda: None  # more than `most_waiting` bytes wait to become safe
         self.full: Callable[[], None] = lambda: None  # there was no room for the journal
+        self.undone: Callable[[PartitionLog], None] = lambda log: None  # what was not visible of it is void
 
     def append(self, log: PartitionLog, record: bytes) -> int:
         """Add one record behind the last; return its offset. It is safe when the gate of the next `commit` is told."""
@@ -77,6 +79,18 @@ class Rounds:
         pending.append(record)
         log.end = offset + len(record)
         return offset
+
+    def append_batch(self, log: PartitionLog, records: bytes, batch: Batch) -> None:
+        """Add the records of a batch, `batch.offset` being the log's end, and its stamp to the same round."""
+        self.append(log, records)
+        log.messages += batch.record_count - 1
+        if batch.stamp.producer:
+            self._stamps.setdefault(log, []).append(batch)
+
+    def follow(self, log: PartitionLog) -> None:
+        """Have the gate of the next `commit` wait for all of a log that is on its way, too."""
+        if log.held:
+            self._touched[log] = None
 
     def commit(self, gate: Gate, size: int) -> None:
         """Have `gate` told, with None or the error, when everything appended since the last commit is safe or lost.
@@ -112,10 +126,11 @@ class Rounds:
             if error is None:
                 then()
 
-        self._add(entry, step, gate)
+        self.add(entry, step, gate)
 
-    def _add(self, entry: bytes, step: Gate, gate: Gate) -> None:
-        self._parts.append(entry)
+    def add(self, entries: bytes, step: Gate, gate: Gate) -> None:
+        """Journal entries, synced; `step` hears of it, or of the error, before `gate`."""
+        self._parts.append(entries)
         self._after.append(step)
         self._must_sync = True
         self._gates.append(gate)
@@ -203,6 +218,14 @@ class Rounds:
             add_part(data)
             add_run((log, offset, end, data))
 
+    def _add_stamps(self) -> None:
+        """Add the stamps of this round's batches; of a log that is held they go with what is held."""
+        waiting = {log: stamps for log, stamps in self._stamps.items() if log.held}
+        for log, stamps in self._stamps.items():
+            if not log.held:
+                self._parts.extend(map(pack, stamps))
+        self._stamps = waiting
+
     def _want_sync(self, log: PartitionLog, messages: int) -> None:
         """The log syncs before it acknowledges, or has more messages than its threshold since it last wanted a sync."""
         if log.sync:
@@ -222,9 +245,11 @@ class Rounds:
         dirty, self._dirty = self._dirty, []
         large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else None
         self._seal(dirty)
+        if self._stamps:
+            self._add_stamps()
         gates, self._gates = self._gates, []
         if large:
-            self._after.append(self._write_large_after(large, gates))
+            self._after.append(self._large_runs.write_after(large, gates))
             gates = []
         self._sent = Sent(self._runs, self._begun, self._after, gates, self._gathered_bytes)
         parts = self._parts
@@ -309,51 +334,22 @@ class Rounds:
         log.held = True
         log.roll_at = -1
         self.waiting_bytes += len(data)  # until it is released
-        return LargeRun(log, log.bases[-1], log.end - len(data), data)
+        offset = log.end - len(data)
+        stamps = [(batch.offset >= offset, pack(batch)) for batch in self._stamps.pop(log, ())]
+        self._parts.extend(stamp for its, stamp in stamps if not its)  # of what stands before a roll of this round
+        return LargeRun(log, log.bases[-1], offset, data, b"".join(stamp for its, stamp in stamps if its))
 
-    def _write_large_after(self, large: list[LargeRun], gates: list[Gate]) -> Gate:
-        """Return the step that writes large runs when the round with their intents is; its gates wait for both."""
-        together = Countdown(lambda error: self._tell(gates, error), 1 + len(large))
-
-        def begin(error: Exception | None) -> None:
-            for run in large:
-                if error is None:
-                    self._writer.write_large(run, partial(self._wrote_large, run, together))
-                else:
-                    self._release(run, error)
-                    together(error)
-            together(error)
-
-        return begin
-
-    def _wrote_large(self, run: LargeRun, gate: Gate, extent: Extent | None, error: BaseException | None) -> None:
-        if extent is None:
-            failure = write_error(error) if isinstance(error, OSError) else StoreError(f"cannot write: {error!r}")
-            self._release(run, failure)
-            gate(failure)
-            if not isinstance(failure, DiskFull):
-                self.give_up(failure)
-            return
-
-        def settle(error: Exception | None) -> None:
-            if error is None:
-                run.log.visible = run.log.moved = run.offset + len(run.data)
-                run.log.wake()
-            self._release(run, error)
-
-        self._add(pack(extent), settle, gate)
-
-    def _release(self, run: LargeRun, error: Exception | None) -> None:
+    def release(self, run: LargeRun, error: Exception | None) -> None:
         """The log is free again; what was held goes into the next round, or is lost with the large run."""
         log = run.log
         log.held = False
         self.waiting_bytes -= len(run.data)
         gates, log.held_gates = log.held_gates, []
         if error is not None:
-            log.undo()
+            self._undo(log)
             if isinstance(error, DiskFull):  # else the journal may have the extent: the next opening finds out
                 self._writer.trim(log, run.base)
-            self._tell(gates, error)
+            tell(gates, error)
             return
         log.set_limit(log.limit)
         self._gates.extend(gates)
@@ -389,11 +385,13 @@ class Rounds:
             log.announced = False
         for log in {*(run[0] for run in (*sent.runs, *gathered.runs)), *dirty}:
             if not log.held:
-                log.undo()
+                self._undo(log)
         for step in (*sent.after, *gathered.after):
             step(failure)
-        self._tell([*sent.gates, *gathered.gates], failure)
+        tell([*sent.gates, *gathered.gates], failure)
 
-    def _tell(self, gates: list[Gate], error: Exception | None) -> None:
-        for gate in gates:
-            gate(error)
+    def _undo(self, log: PartitionLog) -> None:
+        """Forget what of a log could not be written."""
+        log.undo()
+        self._stamps.pop(log, None)
+        self.undone(log)

@@ -11,7 +11,7 @@ from metaq.errors import DiskFull, StoreError, StoreLocked
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.store import checkpoint as checkpoints
-from metaq.store.entries import Cut, Drop, Epoch, pack
+from metaq.store.entries import Batch, Cut, Drop, Epoch, pack
 from metaq.store.housekeeping import Housekeeping
 from metaq.store.journal import Identity, Journal
 from metaq.store.layout import JAVA_LOCK, Place, Root
@@ -91,6 +91,7 @@ class MessageStore:
         self.rounds.sync_now = self.sync_now
         self.rounds.sync_later = self._sync_later
         self.rounds.full = self._journal_full
+        self.rounds.undone = lambda log: self.producers.cut(log.id, log.visible)
         self.journal.failed = self.rounds.fail
         self.mover.failed = self.rounds.give_up
 
@@ -208,6 +209,12 @@ class MessageStore:
     def _crowded(self) -> None:
         if not self.space.full:
             self.pressure()
+
+    def append_batch(self, log: PartitionLog, records: bytes, batch: Batch) -> None:
+        """Append the records of a batch, which begins at the log's end, and remember its stamp, if it has one."""
+        self.rounds.append_batch(log, records, batch)
+        if batch.stamp.producer:
+            self.producers.note(batch, self._world.clock.time())
 
     def cut(self, log: PartitionLog, to: int, gate: Gate) -> None:
         """End a log at `to`, durably (a replica that followed a deposed master).

@@ -11,6 +11,7 @@ from metaq.record import pack as pack_record
 from metaq.store import checkpoint as checkpoints
 from metaq.store.checkpoint import Checkpoint, LogState, ProducerState
 from metaq.store.entries import (
+    Batch,
     Create,
     Cut,
     Epoch,
@@ -55,6 +56,7 @@ def test_every_example_is_what_the_code_packs() -> None:
             Extent(5, 0, 50, 1 << 20, 0xDEADBEEF, Stamp(9, 1, 7))
         ),
         "cut 5 to=25": pack(Cut(5, 25)),
+        "stamp 5 offset=0 length=25 count=1 first_id=1 stamp=9,1,7": pack(Batch(5, 0, 25, 1, 1, Stamp(9, 1, 7))),
         "epoch 5 epoch=7 start=25": pack(Epoch(5, 7, 25)),
     }
     assert examples == packed
@@ -77,7 +79,7 @@ def test_the_checkpoint_is_what_the_code_writes() -> None:
             LogState(4, "orders", 1, "", 1073741903, 1073741903, 1073741903),
             LogState(5, "orders", 2, "", 0, 25, 25, ((7, 25),)),
         ],
-        producers=[ProducerState(9, 5, ((1, 7, 25, 25, 0, 0.0),))],
+        producers=[ProducerState(9, 5, ((1, 7, 0, 25, 1, 1, 0.0),))],
     )
     text = re.search(r"^```text\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
     assert text is not None

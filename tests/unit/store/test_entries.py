@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from metaq.store.entries import (
     FILE_HEADER_SIZE,
     ROUND_HEADER,
+    Batch,
     Create,
     Cut,
     Drop,
@@ -46,6 +47,7 @@ entries = st.one_of(
     st.builds(Drop, ids),
     st.builds(Intent, ids, offsets),
     st.builds(Epoch, ids, signed, offsets),
+    st.builds(Batch, ids, offsets, ids, ids, offsets, st.builds(Stamp, offsets, signed, offsets)),
 )
 headers = st.builds(FileHeader, numbers, numbers, numbers, st.binary(min_size=16, max_size=16), numbers)
 rounds = st.builds(RoundHeader, numbers, numbers, st.integers(-(2**63), 2**63 - 1), ids, ids)

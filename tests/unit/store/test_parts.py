@@ -1,4 +1,4 @@
-"""The small parts of the store: checkpoint, log, retention, producers, space, reader, partition files."""
+"""The small parts of the store: checkpoint, log, retention, space, reader, partition files."""
 
 import errno
 import json
@@ -15,11 +15,9 @@ from metaq.errors import CorruptStore, DiskFull, NothingAtOffset, OffsetMoved, S
 from metaq.model import TopicPartition
 from metaq.store import checkpoint as checkpoints
 from metaq.store.checkpoint import Checkpoint, LogState, ProducerState
-from metaq.store.entries import Stamp
 from metaq.store.journal import Mark
 from metaq.store.log import Countdown, PartitionLog, segment_name
 from metaq.store.partition_files import PartitionFiles, Piece
-from metaq.store.producers import ProducerTable
 from metaq.store.reader import Cold, Parts, Reader
 from metaq.store.retention import Sealed, dispose, expired
 from metaq.store.space import Space, write_error
@@ -39,7 +37,7 @@ states = st.builds(
     st.lists(st.tuples(counts, counts), max_size=2).map(tuple),
 )
 producers = st.builds(
-    ProducerState, counts, counts, st.lists(st.tuples(*[counts] * 5, st.floats(0, 1e9)), max_size=2).map(tuple)
+    ProducerState, counts, counts, st.lists(st.tuples(*[counts] * 6, st.floats(0, 1e9)), max_size=2).map(tuple)
 )
 made = st.builds(
     Checkpoint,
@@ -213,46 +211,6 @@ def make(disk: SimDisk, path: str, data: bytes) -> None:
     disk.close(fd)
     disk.sync_dir("/")
     disk.sync_dir(folder)
-
-
-# -- producers' stamps
-
-
-def test_a_batch_sent_again_is_found_until_five_later_ones_came() -> None:
-    table = ProducerTable()
-    for sequence in range(7):
-        table.note(Stamp(9, 1, sequence), 3, sequence * 10, 10)
-    found = [table.find(Stamp(9, 1, sequence), 3) for sequence in range(7)]
-    assert [batch.offset if batch else None for batch in found] == [None, None, 20, 30, 40, 50, 60]
-    assert table.find(Stamp(9, 2, 6), 3) is None, "another epoch"
-    assert table.find(Stamp(9, 1, 6), 4) is None, "another partition"
-
-
-def test_stamps_survive_a_checkpoint_and_age_from_then_on() -> None:
-    table = ProducerTable()
-    table.note(Stamp(9, 1, 5), 3, 70, 10, 100.0)
-    table.note(Stamp(8, 1, 5), 3, 80, 10)
-    again = ProducerTable(table.states())
-    assert again.states() == table.states()
-    again.age_out(1000.0, 950.0)
-    assert len(again) == 2, "the recovered one, whose time is unknown, counts from now on"
-    again.age_out(1060.0, 950.0)
-    assert again.find(Stamp(9, 1, 5), 3) is None and again.find(Stamp(8, 1, 5), 3) is not None
-    again.age_out(1951.0, 950.0)
-    assert len(again) == 0
-
-
-def test_what_was_cut_away_is_stored_again_when_it_is_sent_again() -> None:
-    table = ProducerTable()
-    for sequence in range(3):
-        table.note(Stamp(9, 1, sequence), 3, sequence * 10, 10)
-    table.note(Stamp(9, 1, 2), 4, 20, 10)
-    table.cut(3, 20)
-    assert [table.find(Stamp(9, 1, sequence), 3) is not None for sequence in range(3)] == [True, True, False]
-    table.cut(3, 0)
-    assert len(table) == 1
-    table.forget_log(4)
-    assert len(table) == 0
 
 
 # -- room
