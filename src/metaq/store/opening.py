@@ -15,7 +15,7 @@ from metaq.model import TopicPartition
 from metaq.ports import Files
 from metaq.store import checkpoint as checkpoints
 from metaq.store.aside import Aside
-from metaq.store.checkpoint import Checkpoint, LogState
+from metaq.store.checkpoint import Checkpoint, LogState, ProducerState
 from metaq.store.entries import Extent
 from metaq.store.journal import Mark
 from metaq.store.layout import FoundPartition, Place, Root, Segment, find_partitions, find_segments
@@ -127,7 +127,7 @@ class Opening:
             next_log_id=next_id,
             boot_id=self._boot_id.hex(),
             logs=[_state_of(opened) for opened in logs],
-            producers=before.producers if before else [],
+            producers=_still_true(before, logs) if before else [],
         )
         producers = ProducerTable(unclean.producers)
         return Opened(unclean, [], found, generation, sequence, next_id, highest, producers, logs)
@@ -160,12 +160,14 @@ class Opening:
         return last.base + good
 
     def _sync(self, partition: FoundPartition, known: int) -> None:
-        """Sync what stands beyond `known`: another broker need not have done it, and our checkpoint vouches for it."""
+        """Sync what stands beyond `known`: another broker need not have done it, and our checkpoint vouches for it.
+
+        That the folder itself has its name is certain: the data paths were synced when the store began to open.
+        """
         for segment in partition.segments:
             if segment.end > known:
                 self._sync_file(f"{partition.directory}/{segment_name(segment.base)}")
         self._files.sync_dir(partition.directory)
-        self._files.sync_dir(partition.root.path)
 
     def _sync_file(self, path: str) -> None:
         fd = self._files.open(path, write=True)
@@ -366,6 +368,19 @@ def _state_of(opened: OpenedLog) -> LogState:
         opened.end,
         tuple(opened.epochs),
     )
+
+
+def _still_true(before: Checkpoint, logs: list[OpenedLog]) -> list[ProducerState]:
+    """Return the producers' batches that still tell what is stored: none if another broker wrote meanwhile.
+
+    It may have stored a batch that its producer sent again, but knows no stamps.
+    """
+    ends = {state.id: state.end for state in before.logs}
+    if before.producers and any(ends.get(opened.id) != opened.end for opened in logs):
+        log.warning("another broker wrote since the last stop: what producers sent before it is not known any more")
+        return []
+    found = {opened.id for opened in logs}
+    return [state for state in before.producers if state.log_id in found]
 
 
 def _next_generation(found: list[FoundFile], checkpoint: Checkpoint | None) -> int:

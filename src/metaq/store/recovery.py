@@ -12,6 +12,7 @@ from typing import Final
 
 from metaq.errors import CorruptStore
 from metaq.model import TopicPartition
+from metaq.record import HEADER
 from metaq.store.checkpoint import Checkpoint, LogState
 from metaq.store.entries import Batch, Create, Cut, Drop, Entry, Epoch, Extent, Intent, Roll, Run, unpack
 from metaq.store.partition_files import PartitionFiles, Piece
@@ -153,7 +154,8 @@ class Survey:
         if entry.base > state.floor:
             state.began.add(entry.base)
         if entry.stamp is not None:
-            self.producers.note(Batch(state.id, entry.offset, length, 0, 0, entry.stamp))
+            first_id = HEADER.unpack_from(entry.data)[2] if isinstance(entry, Run) else 0
+            self.producers.note(Batch(state.id, entry.offset, length, 0, first_id, entry.stamp))
 
 
 class Replay:
