@@ -45,6 +45,14 @@ class Day:
         for _ in range(self.chance.randrange(1, 4)):
             self.life.put(self.chance.choice(KEYS), *self.chance.choices(SIZES, k=self.chance.randrange(1, 4)))
 
+    async def batch(self) -> None:
+        """Send stamped batches; no more are under way than a producer may have."""
+        await self.life.settle()
+        epoch = self.chance.choice((0, 0, 0, 1, 2))
+        for _ in range(self.chance.randrange(1, 4)):
+            sizes = self.chance.choices(SIZES, k=self.chance.randrange(1, 6))
+            self.life.batch(self.chance.choice(KEYS), self.chance.choice((5, 6)), *sizes, epoch=epoch)
+
     async def look(self) -> None:
         await self.life.look()
 
@@ -128,6 +136,8 @@ class Day:
         put,
         put,
         put,
+        batch,
+        batch,
         look,
         settle,
         checkpoint,

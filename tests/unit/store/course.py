@@ -11,12 +11,16 @@ import zipfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
 from typing import Final
 
 from metaq.config.model import BrokerConfig, TopicConfig
+from metaq.errors import SequenceConflict
 from metaq.model import TopicPartition
 from metaq.record import HEADER, HEADER_SIZE, pack, scan
 from metaq.store import checkpoint as checkpoints
+from metaq.store.entries import Batch, Stamp
 from metaq.store.layout import JAVA_LOCK
 from metaq.store.log import PartitionLog, segment_name
 from metaq.store.reader import Cold, Parts
@@ -63,11 +67,20 @@ class Put:
     durable: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sent:
+    """A producer's batch that was appended; `batch` is what the store was told of it."""
+
+    batch: Batch
+    puts: list[Put]
+
+
 @dataclass(slots=True)
 class Expected:
     """What is known of one partition. `first`: below it retention may have taken everything."""
 
     puts: list[Put] = field(default_factory=list)
+    sent: dict[int, list[Sent]] = field(default_factory=dict)  # by producer, in order
     seen: tuple[int, bytes] = (0, b"")  # what a reader saw, from which offset on
     ending: int | None = None  # a cut to here, or a drop (0), is on its way
     first: int = 0
@@ -105,6 +118,8 @@ class Model:
         """A cut is done."""
         log = self.of(key)
         log.puts = [put for put in log.puts if put.offset < to]
+        for producer, sent in log.sent.items():
+            log.sent[producer] = [each for each in sent if each.puts[-1] in log.puts]
         log.seen = (log.seen[0], log.seen[1][: max(0, to - log.seen[0])])
         log.ending = None
 
@@ -115,6 +130,8 @@ class Model:
                 for put in log.puts:
                     if put.offset >= log.ending:
                         put.acked = put.durable = False
+                for producer, sent in log.sent.items():  # one that goes across the cut may be there in part
+                    log.sent[producer] = [s for s in sent if not s.batch.offset < log.ending <= s.puts[-1].offset]
                 log.seen = (log.seen[0], log.seen[1][: max(0, log.ending - log.seen[0])])
                 log.ending = None
             if power:
@@ -151,6 +168,23 @@ class Model:
         log.puts = retired + found
         log.seen = (start, content)
 
+    def check_sent(self, key: TopicPartition, start: int, find: Callable[[Batch], int | None]) -> None:
+        """Compare with what a store remembers of batches, after `check`: those that are there, whole or not at all.
+
+        `find` gives the offset of a batch that was stored, None if it is to be stored when it is sent again.
+        """
+        log = self.of(key)
+        for producer, sent in log.sent.items():
+            whole = [each for each in sent if all(put in log.puts for put in each.puts)]
+            for each in reversed(sent):
+                if each not in whole:
+                    assert not any(put in log.puts for put in each.puts), f"{key}: {each.batch} is there in part"
+                    assert find(each.batch) is None, f"{key}: {each.batch} is not there, but taken for stored"
+            for each in whole[-5:]:
+                if each.batch.offset >= start:
+                    assert find(each.batch) == each.batch.offset, f"{key}: {each.batch} would be stored twice"
+            log.sent[producer] = whole
+
 
 class Life:
     """One process on a machine. `opened` gives it a store; several may follow one another."""
@@ -184,7 +218,10 @@ class Life:
         self.store.journal.highest_id = self.model.serial
         puts = [Put(self.store.append(log, record), record) for record in records]
         self.model.of(key).puts += puts
+        self._commit(log, puts, sum(map(len, records)))
+        return puts
 
+    def _commit(self, log: PartitionLog, puts: list[Put], size: int) -> None:
         def gate(error: Exception | None) -> None:
             if error is not None:
                 self.errors.append(error)
@@ -193,8 +230,27 @@ class Life:
             if log.sync:
                 self.model.synced()
 
-        self.store.commit(gate, sum(map(len, records)))
-        return puts
+        self.store.commit(gate, size)
+
+    def batch(self, key: TopicPartition, producer: int, *sizes: int, epoch: int = 0) -> Sent:
+        """Append records as a producer's next batch; at most five may be under way."""
+        log = self.store.create(key)
+        sent = self.model.of(key).sent.setdefault(producer, [])
+        last = sent[-1].batch.stamp if sent else Stamp(producer, epoch, -1)
+        stamp = Stamp(producer, max(epoch, last.epoch), last.sequence + 1 if epoch <= last.epoch else 0)
+        offset, first_id = log.end, self.model.serial + 1
+        records = [self.model.record(size) for size in sizes]
+        data = b"".join(records)
+        batch = Batch(log.id, offset, len(data), len(records), first_id, stamp)
+        assert self.store.producers.find(stamp, log.id, len(data), len(records)) is None
+        self.store.journal.highest_id = self.model.serial
+        self.store.append_batch(log, data, batch)
+        ends = accumulate(map(len, records), initial=offset)
+        mine = Sent(batch, [Put(each, record) for each, record in zip(ends, records, strict=False)])
+        sent[:] = [*sent[-5:], mine]  # the store remembers six: what then goes in a cut leaves fewer
+        self.model.of(key).puts += mine.puts
+        self._commit(log, mine.puts, len(data))
+        return mine
 
     async def settle(self) -> None:
         """Wait until all puts are acknowledged or refused."""
@@ -252,8 +308,19 @@ class Life:
             await_content = b"" if log is None else await read_all(self.store, log)
             start = 0 if log is None else log.start
             self.model.check(key, start, await_content)
+            self.model.check_sent(key, start, partial(self._find, log))
         kept = [HEADER.unpack_from(put.data)[2] for log in self.model.logs.values() for put in log.puts]
         assert self.store.journal.highest_id >= max(kept, default=0), "ids would be given out twice"
+
+    def _find(self, log: PartitionLog | None, batch: Batch) -> int | None:
+        """Return where the store says that a batch is, None if it does not know it."""
+        if log is None:
+            return None
+        try:
+            found = self.store.producers.find(batch.stamp, log.id, batch.length, batch.record_count)
+        except SequenceConflict:
+            return None
+        return None if found is None else found.offset
 
 
 async def read_all(store: MessageStore, log: PartitionLog) -> bytes:
