@@ -50,13 +50,19 @@ def tune_process() -> None:
 
     A thread that comes back from the disk waits up to the switch interval for a busy loop: with 5 ms, as Python has it,
     syncing took 51 ms in the worst of 100 cases, with 1 ms it takes 4. Nearly all that a broker makes dies by its
-    reference count, so the collector need not look at it often.
+    reference count, so the collector need not look at it often; and what has lived long it practically never looks at
+    again: with 50,000 partitions that took up to 0.3 s.
     """
     sys.setswitchinterval(0.001)
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 4, 1000)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def settle_process() -> None:
+    """Tell the collector of such a process that what there is now stays: the broker serves."""
+    gc.freeze()
 
 
 class Serving:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from metaq._version import __version__
 from metaq.admin.control import ControlServer, Values
-from metaq.app import RunningBroker
+from metaq.app import RunningBroker, settle_process
 from metaq.app import run as run_broker
 from metaq.cli.home import Home
 from metaq.cli.local import Local, beside
@@ -108,6 +108,7 @@ async def serve(
 
     def ready(broker: RunningBroker) -> None:
         operator.broker = broker
+        settle_process()
         log.info("serving at %s", broker.address)
         announce(f"{broker.address} port={broker.port} pid={os.getpid()}")
 
