@@ -48,6 +48,8 @@ class Gets:
     def look(self, peer: Peer, command: Get) -> list[Buffer] | None:
         """Return the reply as `read` does; None: there is nothing yet, and the get may wait."""
         target, _, offset, max_size, opaque, wait = command
+        if wait and max_size > 0 and self.at_end(target, offset):
+            return None  # what find would raise takes longer
         try:
             found = self.find(target, offset, max_size)[1]
         except RequestError as exc:

@@ -107,13 +107,26 @@ class Decoder:
                         append(_new(Put, (target, data[body:next_], flags, checksum, opaque, None)))
                         position = next_
                         continue
-                position = self._frame(data, position, commands)
+                position = self._no_put(data, position, end, parts, commands)
             if position < size:
                 self._hold_line(data, position)
         except ProtocolError as exc:
             self.error = exc
             self._end()
         return commands
+
+    def _no_put(self, data: bytes, position: int, end: int, parts: list[bytes], commands: list[Command]) -> int:
+        """Decode a plain get, or any frame, at `position`; its line ends at `end`, `parts` are its last tokens."""
+        if (
+            data.startswith(b"get ", position)
+            and len(parts) == 5
+            and end - position <= self._plain
+            and data[end - 1] == 13
+            and (get := _plain_get(parts)) is not None
+        ):
+            commands.append(get)
+            return end + 1
+        return self._frame(data, position, commands)
 
     def _frame(self, data: bytes, position: int, commands: list[Command]) -> int:
         """Decode any frame at `position`, or keep what is there of it; return where to go on."""
@@ -122,9 +135,6 @@ class Decoder:
         if end < 0:
             return self._hold_line(data, position)
         line = data[position:end]
-        if line.startswith(b"get ") and (get := _plain_get(line)):
-            commands.append(get)
-            return end + 2
         tokens = split(line)
         rule = rule_for(tokens)
         size = body_size(rule, tokens)
@@ -231,19 +241,29 @@ def _oversized(rule: Rule, tokens: list[str], size: int) -> Oversized:
     raise ProtocolError(f"{tokens[0]}: body of {size} bytes is over the limit")
 
 
-def _plain_get(line: bytes) -> Get | None:
-    """Return the get of a line with a known head and nothing unusual behind it, else None."""
-    parts = line.rsplit(b" ", 3)
-    reader = _readers.get(parts[0])
-    if reader is None or len(line) > _LONGEST_PLAIN:
+def _plain_get(parts: list[bytes]) -> Get | None:
+    """Return the get of a line, split at its last four spaces, if its head is known and nothing is unusual behind."""
+    head, second, third, fourth, last = parts
+    wait = 0
+    if fourth == b"wait":  # `get topic group partition offset` size opaque wait ms
+        head, _, offset = head.rpartition(b" ")
+        size, mark = second, third
+        if not last.isdigit() or len(last) > 18:
+            return None
+        wait = int(last)
+    else:  # `get topic group` partition offset size opaque
+        head = head + b" " + second
+        offset, size, mark = third, fourth, last
+    reader = _readers.get(head)
+    if reader is None:
         return None
-    _, offset, size, mark = parts
     if not (offset.isdigit() and len(offset) < 19 and size.isdigit() and mark.removeprefix(b"-").isdigit()):
         return None
     max_size, opaque = int(size), int(mark)
     if max_size > 2147483647 or not -2147483648 <= opaque <= 2147483647:
         return None
-    return _new(Get, (*reader, int(offset), max_size, opaque, 0))
+    target, group = reader
+    return _new(Get, (target, group, int(offset), max_size, opaque, wait))
 
 
 def _remember_put(tokens: list[str], put: Put) -> None:
@@ -257,8 +277,8 @@ def _remember_put(tokens: list[str], put: Put) -> None:
 
 
 def _remember_get(tokens: list[str], get: Get) -> None:
-    """Teach the quick path the head of a get without surplus tokens."""
-    if len(tokens) == 7:
+    """Teach the quick path the head of a get, with a wait or not, that has no other surplus tokens."""
+    if len(tokens) == 7 or (len(tokens) == 9 and tokens[7] == "wait"):
         _learn(_readers, " ".join(tokens[:4]).encode(), (get.target, get.group))
 
 

@@ -5,6 +5,7 @@ begins with `v` for `version` and with `q` for `quit`, so do we.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -32,6 +33,7 @@ from metaq.txid import TransactionId, decimal, parse
 NO_OPAQUE: Final = 2147483647  # what version and stats without an opaque are answered with
 NO_CHECKSUM: Final = -1
 MOST_WANTS: Final = 1024  # partitions of one mget
+_PLAIN_WANT: Final = 160  # bytes of one line of it; the partition of a longer one is not remembered
 _WAIT: Final = "wait"
 
 
@@ -143,15 +145,29 @@ def _mget(tokens: list[str], body: bytes) -> Mget:
     lines = body.split(b"\r\n")
     if lines.pop() or len(lines) > MOST_WANTS:
         raise ProtocolError(f"mget: not 0 to {MOST_WANTS} lines with an end each")
-    wants = tuple(_want_of(split(line)) for line in lines)
+    wants = tuple(map(_want_of, lines))
     return Mget(tokens[1], wants, _number(tokens, 2, 32), max(_number(tokens, 3, 64), 0), _number(tokens, 5, 32))
 
 
-def _want_of(words: list[str]) -> Want:
-    tokens = ["mget", *words]
+def _want_of(line: bytes) -> Want:
+    parts = line.rsplit(b" ", 2)
+    if len(parts) == 3 and len(line) <= _PLAIN_WANT:
+        head, offset, size = parts
+        if offset.isdigit() and len(offset) < 19 and size.isdigit() and len(size) < 10:
+            return Want(_wanted_partition(head), int(offset), int(size))
+    tokens = ["mget", *split(line)]
     if len(tokens) != 5:
-        raise ProtocolError(f"mget: a line of {len(words)} tokens, 4 wanted")
+        raise ProtocolError(f"mget: a line of {len(tokens) - 1} tokens, 4 wanted")
     return Want(TopicPartition(tokens[1], _number(tokens, 2, 32)), _number(tokens, 3, 64), _number(tokens, 4, 32))
+
+
+@lru_cache(65536)
+def _wanted_partition(head: bytes) -> TopicPartition:
+    """Return the partition that `topic partition` names; the same ones are asked for again and again."""
+    tokens = ["mget", *head.decode("utf-8", "replace").split(" ")]
+    if len(tokens) != 3:
+        raise ProtocolError(f"mget: a line of {len(tokens) + 1} tokens, 4 wanted")
+    return TopicPartition(tokens[1], _number(tokens, 2, 32))
 
 
 def _offset(tokens: list[str], _: bytes) -> Offset:

@@ -52,6 +52,9 @@ class Reader:
             raise OffsetMoved(log.bases[0])
         if offset >= log.visible:
             raise NothingAtOffset(offset)
+        if log.tail_starts and offset == log.tail_starts[-1] >= log.bases[-1]:
+            run = log.tail_runs[-1]  # who reads on as messages come wants the last run only
+            return [run if len(run) <= max_size else memoryview(run)[:max_size]]
         base, end = log.segment_of(offset)
         if offset >= end:
             raise OffsetMoved(log.after_hole(offset))
