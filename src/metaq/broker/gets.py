@@ -1,5 +1,6 @@
 """Reading messages: `get` and `offset` (reference: BrokerCommandProcessor; protocol.md §2.5, §2.6)."""
 
+import logging
 from functools import partial
 from typing import Final
 
@@ -15,6 +16,8 @@ from metaq.protocol.encoder import result, value_head
 from metaq.store.log import PartitionLog
 from metaq.store.reader import Cold, Parts
 from metaq.store.store import MessageStore
+
+log_ = logging.getLogger(__name__)
 
 LATEST: Final = (1 << 63) - 1  # as an offset: the end, whatever it is
 
@@ -117,6 +120,7 @@ class Gets:
         if isinstance(error, FileNotFoundError):  # retention took the segment meanwhile
             log = self._store.get(target)
             return OffsetMoved(log.start if log else 0)
+        log_.error("%s: cannot read what is on disk: %s", target, error)
         return RequestError(f"Get message from [broker '{self.url}'] [partition '{target}'] failed.Detail:{error}")
 
     def nearest(self, command: Offset) -> bytes:
