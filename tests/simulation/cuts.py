@@ -68,15 +68,19 @@ class Cuts:
             disk = self.life.machine.disk.fork(Random(len(self.moments)))
             self.moments.append(Cut(str(operation), disk, model, stopped, settings))
 
-    def check(self, seed: int, draws: int = 1) -> None:
-        """Check each moment, so many times; then they are forgotten. An error names the moment."""
+    def check(self, seed: int, draws: int = 1, *, kills: int = 0) -> None:
+        """Check each moment, so many times; then they are forgotten. An error names the moment.
+
+        `kills`: every so many moments the process is ended there too, while the power stays.
+        """
         moments, self.moments = self.moments, []
         for number, moment in enumerate(moments, self.checked):
-            for draw in range(draws):
+            killed = [False] if kills and not number % kills else []
+            for draw, power in enumerate([True] * draws + killed):
                 try:
-                    moment.check(seed * 1009 + number * 31 + draw)
+                    moment.check(seed * 1009 + number * 31 + draw, power=power)
                 except BaseException as exc:
-                    exc.add_note(f"power lost after {moment.operation}, number {number}, {seed=}, {draw=}")
+                    exc.add_note(f"ended after {moment.operation}, number {number}, {seed=}, {draw=}, {power=}")
                     raise
         self.checked += len(moments)
 
