@@ -1,12 +1,16 @@
 """Batches after crashes: each is stored once, whole, and answered alike however often it is sent (protocol.md §9)."""
 
 import asyncio
+import errno
 import os
+from collections.abc import Coroutine
+from contextlib import suppress
 from random import Random
 from typing import Final
 
 import pytest
 
+from metaq.errors import StoreError
 from tests.faults.senders import MOST_UNDER_WAY, Sending, settings
 from tests.simulation.world import World
 from tests.unit.store.course import ALSO, FAST, SAFE, run_until, start_machine
@@ -118,3 +122,105 @@ def test_after_bad_days_every_batch_is_stored_once_and_answered_as_the_first_tim
 @pytest.mark.soak
 def test_after_thousands_of_bad_days_every_batch_is_stored_once_and_answered_as_the_first_time() -> None:
     try_seeds(Random().randrange(1 << 40), 5000)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_checkpoint_does_not_remember_a_batch_that_the_power_takes_with_its_round(seed: int) -> None:
+    """It is made between two rounds, when the batch was appended and neither written nor lost yet."""
+    with World(seed) as world:
+        life = life_in(world, Random(seed))
+        sender = next(sender for sender in life.senders if sender.target == FAST)
+        batches = [sender.next([b"%d" % number * 50]) for number in range(3)]
+
+        async def send() -> None:
+            life.open()
+            life.send(batches[0])
+            await life.settle()
+            life.put_plainly(SAFE, [b"a round that is synced"])
+            await asyncio.sleep(0)
+            life.send(*batches[1:])
+            await life.checkpoint()
+            await life.settle()
+
+        world.run(send())
+        assert batches[2].result is not None
+        life.machine.crash(power=True)  # and its senders do not begin another epoch
+        for batch in batches:
+            batch.result = None
+        world.run(last_day(life))
+
+
+async def several_batches(life: Sending) -> None:
+    """Small ones and large ones, in the way of each other, and a checkpoint beside them."""
+    life.open()
+    safe, other, fast = (next(s for s in life.senders if s.target == target) for target in TARGETS)
+    life.send(safe.next([b"a" * 100]), safe.next([b"b" * 1500, b"c" * 1600]))
+    life.send(fast.next([b"d" * 900]), fast.next([b"e" * 900]))
+    await asyncio.sleep(0.001)
+    life.send(safe.next([b"f" * 90]), other.next([b"g" * 50]), *safe.sent[:2])
+    with suppress(OSError, StoreError):
+        await life.checkpoint()
+    life.send(other.next([b"h" * 2000]), safe.next([b"i" * 3500]))
+    await asyncio.sleep(0.001)
+    life.send(safe.next([b"j" * 60]), *safe.sent)
+    await life.settle()
+
+
+async def send_what_was_refused(life: Sending) -> None:
+    for _ in range(MOST_UNDER_WAY):
+        with suppress(OSError, StoreError):
+            await life.store.housekeeping.step()  # sees that there is room again
+        for sender in life.senders:
+            life.send(*sender.under_way())
+        await life.settle()
+
+
+def test_a_disk_that_is_full_for_a_moment_stores_no_batch_twice_and_none_in_part() -> None:
+    refused: set[bytes] = set()
+    for number in range(1, 60):
+        with World(number) as world:
+            life = Sending(start_machine(world), settings(), TARGETS)
+            life.machine.disk.fail(
+                lambda operation, number=number: (operation.number or 0) >= number,  # type: ignore[misc]
+                OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+                times=1 + number % 3,
+            )
+            try:
+                world.run(full_for_a_moment(life))
+                refused |= {batch.refusal[:3] for batch in life.batches}
+                life.crash(power=number % 2 == 0)
+                world.run(last_day(life))
+            except BaseException as exc:
+                exc.add_note(f"from operation {number} on")
+                raise
+    assert refused == {b"", b"500", b"409"}, "a batch behind a refused one is out of order"
+
+
+async def full_for_a_moment(life: Sending) -> None:
+    with suppress(OSError, StoreError):
+        await several_batches(life)
+        await send_what_was_refused(life)
+        if not life.failures:
+            await life.send_all_again()
+
+
+def test_a_batch_sent_again_goes_through_every_crash_at_every_operation() -> None:
+    for power in (False, True):
+        for number in range(1, 200):
+            with World(number) as world:
+                life = Sending(start_machine(world), settings(), TARGETS)
+                run_until(world, life, several_batches_of, number)
+                done = life.machine.disk.operations < number
+                life.crash(power=power)
+                try:
+                    world.run(last_day(life))
+                except BaseException as exc:
+                    exc.add_note(f"operation {number}, {power=}")
+                    raise
+            if done:
+                break
+
+
+def several_batches_of(life: object) -> Coroutine[object, None, None]:
+    assert isinstance(life, Sending)
+    return several_batches(life)
