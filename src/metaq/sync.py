@@ -165,7 +165,8 @@ class MessageQueue:
         timeout: float = 20.0,
         selector: SelectorChoice = "round_robin",
         retries: int = 0,
-        in_flight: int = 10_000,
+        in_flight: int = 50_000,
+        linger: float = 0.0,
         default_topic: str | None = None,
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
@@ -179,10 +180,11 @@ class MessageQueue:
                 selector=selector,
                 retries=retries,
                 in_flight=in_flight,
+                linger=linger,
                 default_topic=default_topic,
             )
         )
-        return self._producers.setdefault(core, Producer(core, self._thread, in_flight))
+        return self._producers.setdefault(core, Producer(core, self._thread, in_flight, timeout))
 
     def ordered_producer(
         self,

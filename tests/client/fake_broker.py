@@ -13,11 +13,12 @@ from metaq.model import BrokerAddress, TopicPartition
 from metaq.net.streams import Streams
 from metaq.ports import Network
 from metaq.protocol import encoder
-from metaq.protocol.commands import Command, Get, Offset, Put, Quit, Result, Stats, Value, Version
+from metaq.protocol.commands import Command, Get, Mput, Offset, Put, Quit, Result, Stats, Value, Version
 from metaq.protocol.decoder import Decoder
-from metaq.record import pack
+from metaq.record import pack, validate, walk
 
 LATEST = (1 << 63) - 1
+REMEMBERED = 5  # batches of each producer in each partition
 
 
 @runtime_checkable
@@ -105,6 +106,8 @@ class FakeBroker:
         self.reads = 0  # pieces of data received
         self.host = host
         self.port = port
+        self.extensions: tuple[str, ...] = ()  # what it says that it offers, "mput" for one
+        self.producers: dict[tuple[TopicPartition, int], list[tuple[Mput, bytes]]] = {}  # batches and answers
         self._ids = 0
         self._once: dict[type, list[Act]] = defaultdict(list)
         self._always: dict[type, Act] = {}
@@ -189,6 +192,29 @@ class FakeBroker:
         id, offset = self.append(target, command.flag, command.body)
         return encoder.put_reply(id, target.partition, offset, command.opaque)
 
+    def mput(self, command: Mput) -> bytes:
+        """Store a batch once, as protocol.md §9 says; return the answer."""
+        target, records, count, producer, epoch, sequence, opaque = command
+        key = (target, producer)
+        sent = self.producers.get(key, [])
+        for before, answer in sent:
+            if before[4:6] == (epoch, sequence):
+                assert before[1:3] == (records, count)
+                return encoder.result(200, answer.decode(), opaque)
+        last = sent[-1][0] if sent else None
+        wanted = (last.epoch, last.sequence + 1) if last else (0, 0)
+        if (sequence and (epoch, sequence) != wanted) or (last and epoch < last.epoch):
+            return encoder.result(409, f"{wanted[0]} {wanted[1]} would be next", opaque)
+        if target in self.closed:
+            return encoder.result(403, f"partition[{self.broker_id}-{target.partition}] has been closed", opaque)
+        if not 0 <= target.partition < self.partitions:
+            return encoder.result(500, f"wrong partition {target.partition}", opaque)
+        assert validate(records) == count
+        places = [self.append(target, record.flag, record.body) for record in walk(records)]
+        answer = b"%d %d %d" % (places[0][0], target.partition, places[0][1])
+        self.producers[key] = [*sent, (command, answer)][-REMEMBERED:]
+        return encoder.result(200, answer.decode(), opaque)
+
     def get(self, command: Get) -> bytes:
         if command.target not in self.logs:
             return encoder.result(404, "no such partition", command.opaque)
@@ -236,6 +262,9 @@ def behave(peer: Peer, command: Command) -> None:
     match command:
         case Put():
             peer.send(broker.put(command))
+        case Mput():
+            assert "mput" in broker.extensions
+            peer.send(broker.mput(command))
         case Get():
             peer.send(broker.get(command))
         case Offset():
@@ -243,7 +272,8 @@ def behave(peer: Peer, command: Command) -> None:
         case Stats():
             peer.send(broker.stats(command))
         case Version():
-            peer.send(encoder.result(200, broker.version, command.opaque))
+            words = ("metaq/2", *broker.extensions) if broker.extensions and command.extensions else ()
+            peer.send(encoder.result(200, " ".join((broker.version, *words)), command.opaque))
         case _:
             raise AssertionError(f"nobody should send {command}")
 

@@ -4,63 +4,82 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from metaq.client.directory import ANY_PARTITION
+from metaq.client.batch import pieces
+from metaq.client.flight import Flight
+from metaq.client.parcel import MOST_RECORDS, Parcel, Receipts, Span, anew
 from metaq.client.partitioner import KeySelector, Place, Selector, parse_partition
-from metaq.client.picker import Picker
+from metaq.client.picker import Picker, takes_batches
+from metaq.client.putting import Putting
 from metaq.client.routes import Route, Routes
-from metaq.client.sending import Batch, Put, Sent, Waiter, checked
-from metaq.errors import ClientError, LinkClosed, MetaqError, NoBroker, Refused, RequestTimeout, Status
-from metaq.model import BrokerPartition, Receipt, TopicPartition
-from metaq.protocol.encoder import put_head
+from metaq.client.sending import Put, Sent, Waiter, checked, known, receipt_of
+from metaq.client.shipping import Shipping, ShippingOptions
+from metaq.errors import MetaqError, NoBroker
+from metaq.model import BrokerPartition, Receipt
+from metaq.ports import Random
+from metaq.record import HEADER_SIZE, encode_body
 
-_MOST_REMEMBERED: Final = 100  # errors nobody asked for, kept for `flush`
-_CHOICES: Final = 8  # how often a broker that chooses the partition itself may choose one that is closed
+_MOST_REMEMBERED: Final = 100  # parcels with errors nobody asked for, kept for `flush`
 _TURN: Final = 256  # messages of one send_many between two looks at what else there is to do
+
+Spot: TypeAlias = tuple[Parcel, int]  # where a message is: in which parcel, and which it is there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerOptions:
     """How a producer behaves. `retries` sends again what may have been stored already: it may then be there twice."""
 
-    timeout: float = 20.0  # seconds one attempt may take
-    retries: int = 0
-    in_flight: int = 10_000  # messages without an answer; above it sending waits
+    timeout: float = 20.0  # seconds until the outcome of a message is known; with puts: that one attempt may take
+    retries: int = 0  # of puts, which is how messages go to brokers that know no batches
+    in_flight: int = 50_000  # messages without an answer; above it sending waits
+    linger: float = 0.0  # seconds a message may wait for others to go with
     default_topic: str | None = None  # whose partitions are used as long as the topic has none
 
 
 class Producer:
     """Sends the messages of one topic.
 
-    A message that could not be sent at all waits for a broker; one whose answer did not come is not sent again unless
-    `retries` allows it. The order of one partition is the order of the calls, as far as its broker keeps it: ours
-    does, the original appends what is in flight at the same time in any order.
+    To brokers of ours messages go in batches that come from waiting: what is sent while a batch is under way goes with
+    the next. A batch without an answer is sent again until its outcome is known or the time of its messages over; it
+    is never stored twice, and the order of a partition is that of the calls.
+
+    To a broker 1.4.6.2 each message goes as a put. One that could not be sent at all waits for a broker; one whose
+    answer did not come is not sent again unless `retries` allows it, and what is in flight at the same time is
+    appended in any order.
     """
 
-    def __init__(self, topic: str, routes: Routes, selector: Selector, options: ProducerOptions) -> None:
+    def __init__(
+        self, topic: str, routes: Routes, selector: Selector, options: ProducerOptions, random: Random
+    ) -> None:
         self.topic = topic
         self._routes = routes
         self._options = options
-        self._picker = Picker(topic, routes, selector, options.default_topic)
+        self._loop = asyncio.get_running_loop()
+        self._picker = self._keyless = Picker(topic, routes, selector, options.default_topic)
         self._keys: KeySelector | None = None
         if isinstance(selector, KeySelector):
             self._keys = selector
             self._keyless = Picker(topic, routes, selector.keyless, options.default_topic)
-        self._loop = asyncio.get_running_loop()
-        self._in_flight = 0
-        self._slots: deque[asyncio.Future[None]] = deque()
-        self._idle: list[asyncio.Future[None]] = []
-        self._failed: deque[Sent] = deque(maxlen=_MOST_REMEMBERED)
+        self._flight = Flight(topic, options.in_flight)
+        self._putting = Putting(topic, self._flight, options.retries)
+        number = random.randrange((1 << 63) - 1) + 1
+        shipping = ShippingOptions(number, options.linger, options.retries)
+        self._shipping = Shipping(topic, (self._picker, self._keyless), self._flight, self._putting, shipping)
+        self._failed: deque[Parcel] = deque(maxlen=_MOST_REMEMBERED)
         self._order = asyncio.Lock()
-        self._again: set[asyncio.Task[None]] = set()
-        self._targets: dict[BrokerPartition, TopicPartition] = {}
+        self._numbers: tuple[int, dict[int, BrokerPartition]] = (-1, {})  # of the only broker, at a generation
         self._closed = False
 
     @property
     def is_closed(self) -> bool:
         """Whether it takes no messages any more."""
         return self._closed
+
+    @property
+    def is_free(self) -> bool:
+        """Whether any partition will do for a message for which none is named, whatever it is."""
+        return self._keys is None and self._picker.is_free
 
     async def send(
         self,
@@ -74,9 +93,9 @@ class Producer:
 
         Raises NoBroker (it was not sent), Refused (it was not stored), RequestTimeout or LinkClosed (it may be).
         """
-        sent = Sent(self._loop)
-        await self.send_to(sent, data, attribute, partition, timeout)
-        return await sent
+        parcel, index = await self._start(data, attribute, partition, timeout)
+        parcel.ask(index)
+        return await receipt_of(parcel, index)
 
     async def send_nowait(
         self,
@@ -86,13 +105,12 @@ class Producer:
         partition: Place | None = None,
         timeout: float | None = None,
     ) -> Sent:
-        """Send a message and return the future of its receipt; waits only while too much is in flight.
+        """Send a message and return what its receipt will come with; waits only while too much is in flight.
 
-        Raises NoBroker if it could not be sent. Other errors come with the future, or with `flush` if nobody asks it.
+        Raises NoBroker if it could not be sent. Other errors come with the result, or with `flush` if nobody asks it.
         """
-        sent = Sent(self._loop, self._failed)
-        await self.send_to(sent, data, attribute, partition, timeout)
-        return sent
+        spot = self._start_now(data, attribute, partition, timeout)
+        return Sent(*(spot or await self._start(data, attribute, partition, timeout)))
 
     async def send_many(
         self,
@@ -101,218 +119,263 @@ class Producer:
         attribute: str | None = None,
         partition: Place | None = None,
         timeout: float | None = None,
-    ) -> list[Receipt]:
+    ) -> Receipts:
         """Send messages in order, many in flight, and return their receipts in the same order.
 
         Raises, once all outcomes are known, the error of the first that failed; others may have been stored. Where it
         matters which, use send_nowait.
         """
-        batch = Batch()
+        receipts = Receipts()
         timeout = self._options.timeout if timeout is None else timeout
+        unsent: MetaqError | None = None
         async with self._order:
-            fixed = None if partition is None else await self._routes.resolve(partition, timeout)
-            for data in bodies:
-                put = Put(self, *checked(data, attribute), fixed)
-                put.waiter, put.index = batch, batch.add()
-                try:
-                    if not self._start_now(put, timeout):
-                        await self._start(put)
-                except MetaqError as exc:
-                    batch.failed(put.index, exc)
-                    break  # the rest would wait as long, each
-                if not put.index % _TURN:
-                    await asyncio.sleep(0)
-        return await batch.outcome()
+            fixed = None if partition is None else await self._place(partition, timeout)
+            try:
+                if fixed is None and not self.is_free:
+                    await self._send_each(receipts, bodies, attribute, timeout)
+                else:
+                    await self._send_parcels(receipts, bodies, attribute, fixed, timeout)
+            except NoBroker as exc:
+                unsent = exc
+        for parcel in dict.fromkeys(span.parcel for span in receipts.spans):
+            if not parcel.is_known(-1):
+                await known(parcel, -1)
+        failed = receipts.first_error()
+        if failed is not None:
+            index, count, error = failed
+            error = anew(error)
+            error.add_note(f"message {index} of {len(receipts)}; {count} were not acknowledged")
+            raise error
+        if unsent is not None:
+            raise unsent
+        return receipts
+
+    async def _send_parcels(
+        self,
+        receipts: Receipts,
+        bodies: Iterable[bytes],
+        attribute: str | None,
+        fixed: BrokerPartition | None,
+        timeout: float,
+    ) -> None:
+        most = min(MOST_RECORDS, self._options.in_flight)
+        for piece in pieces(bodies, attribute, most):
+            deadline = self._loop.time() + timeout
+            parcel = Parcel.of(piece, 0 if attribute is None else 1, timeout, fixed)
+            if not self._ready():
+                await self._flight.slot(deadline)
+            self._ship(parcel, deadline)
+            receipts.append(Span(parcel, 0, parcel.count))
+            await asyncio.sleep(0)
+
+    async def _send_each(
+        self, receipts: Receipts, bodies: Iterable[bytes], attribute: str | None, timeout: float
+    ) -> None:
+        for number, data in enumerate(bodies):
+            parcel, index = await self._start(data, attribute, None, timeout)
+            parcel.ask(index)
+            receipts.append(Span(parcel, index, 1))
+            if not number % _TURN:
+                await asyncio.sleep(0)
 
     async def flush(self) -> None:
         """Wait until no message is without an outcome; raise the first error that nobody has asked for."""
-        while self._in_flight:
-            waiter = self._loop.create_future()
-            self._idle.append(waiter)
-            await waiter
-        failed = [sent for sent in self._failed if not sent.seen]
-        self._failed.clear()
-        if failed:
-            failed[0].result()
+        self._shipping.flush()
+        await self._flight.idle()
+        failed, self._failed = self._failed, deque(maxlen=_MOST_REMEMBERED)
+        raise_unseen(failed)
 
     async def close(self) -> None:
         """Stop: nothing is sent again any more, and nothing new is taken. Waits for nobody; see `flush`."""
         self._closed = True
-        tasks = list(self._again)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._shipping.close()
+        await self._putting.close()
 
     # one message
+
+    def _start_now(
+        self, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
+    ) -> Spot | None:
+        """Send a message if that takes no wait; None: it does, and nothing was done."""
+        checked(data, attribute)
+        if timeout is None:
+            timeout = self._options.timeout
+        if self._closed or not self._flight.has_room:
+            return None
+        if partition is None and self._keys is None and self._picker.is_batching:
+            flag, body = (0, data) if attribute is None else encode_body(data, attribute)
+            self._flight.begin(1, len(body) + HEADER_SIZE)
+            parcel, index = self._shipping.add(body, flag, timeout)
+            parcel.failures = self._failed
+            return parcel, index
+        fixed = self._known_place(partition)
+        if fixed is None and partition is not None:
+            return None
+        put = self._put(data, attribute, fixed, timeout)
+        if fixed is None and put.picker.is_batching:
+            parcel = Parcel.of([put.body], put.flag, put.timeout, None)
+            parcel.failures = self._failed
+            self._ship(parcel, put.deadline)
+            return parcel, 0
+        route = put.picker.quick(put)
+        return None if route is None else self._dispatch(put, route)
+
+    async def _start(self, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None) -> Spot:
+        """Send a message as soon as that is possible. Raises ClientError if it never was."""
+        spot = self._start_now(data, attribute, partition, timeout)
+        if spot is None:
+            put, route = await self._find_route(data, attribute, partition, timeout)
+            spot = self._dispatch(put, route)
+        return spot
+
+    async def _find_route(
+        self, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
+    ) -> tuple[Put, Route]:
+        timeout = self._options.timeout if timeout is None else timeout
+        fixed = None if partition is None else await self._place(partition, timeout)
+        put = self._put(*checked(data, attribute), fixed, timeout)
+        if not self._ready():
+            await self._flight.slot(put.deadline)
+        return put, await put.picker.wait(put, put.deadline)
+
+    def _ready(self) -> bool:
+        """Say whether more may be sent now. Raises NoBroker if nothing is any more."""
+        if self._closed:
+            raise NoBroker(f"{self.topic}: the producer is closed")
+        return self._flight.has_room
+
+    def _put(self, data: bytes, attribute: str | None, fixed: BrokerPartition | None, timeout: float) -> Put:
+        put = Put(data, attribute, fixed)
+        put.timeout = timeout
+        put.deadline = self._loop.time() + timeout
+        keyless = self._keys is not None and self._keys.key(data, attribute) is None
+        put.picker = self._keyless if keyless else self._picker
+        return put
+
+    def _known_place(self, place: Place | None) -> BrokerPartition | None:
+        """Return the partition that is meant, if it takes no look into the directory. Raises ConfigError."""
+        if isinstance(place, int):
+            generation, numbers = self._numbers
+            return numbers.get(place) if generation == self._routes.changes.generation else None
+        return parse_partition(place) if isinstance(place, str) else place
+
+    async def _place(self, place: Place, timeout: float) -> BrokerPartition:
+        """Return the partition that is meant. Raises ConfigError, NoBroker."""
+        generation = self._routes.changes.generation
+        partition = await self._routes.resolve(place, timeout)
+        if isinstance(place, int):
+            if self._numbers[0] != generation:
+                self._numbers = (generation, {})
+            self._numbers[1][place] = partition
+        return partition
+
+    def _dispatch(self, put: Put, route: Route) -> Spot:
+        """Send a message this way."""
+        if takes_batches(route) and (put.fixed is not None or not put.picker.is_free):
+            self._flight.begin(1, put.size)
+            parcel, index = self._shipping.add_to(route.partition, put.body, put.flag, put.timeout)
+            parcel.failures = self._failed
+            return parcel, index
+        parcel = Parcel.of([put.body], put.flag, put.timeout, None)
+        parcel.failures = self._failed
+        if takes_batches(route):
+            self._ship(parcel, put.deadline)
+        else:
+            put.waiter = parcel
+            self._flight.begin(1, put.size)
+            self._putting.submit(put, route)
+        return parcel, 0
+
+    def _ship(self, parcel: Parcel, deadline: float) -> None:
+        parcel.expires = deadline
+        self._flight.begin(parcel.count, parcel.size)
+        self._shipping.put(parcel)
+
+    # parcels of plain code
+
+    def take(self, parcel: Parcel, place: Place | None) -> bool:
+        """Send a sealed parcel, to a place if one is named; False: that takes a wait. Raises ConfigError, NoBroker."""
+        if not self._ready():
+            return False
+        fixed = self._known_place(place)
+        if fixed is None and place is not None:
+            return False
+        parcel.fixed = fixed
+        self._ship(parcel, self._loop.time() + parcel.timeout)
+        return True
+
+    async def take_slowly(self, parcel: Parcel, place: Place | None) -> None:
+        """Do the same as soon as it is possible. Raises ClientError, ConfigError: nothing was sent."""
+        deadline = self._loop.time() + parcel.timeout
+        if place is not None:
+            parcel.fixed = await self._place(place, parcel.timeout)
+        if not self._ready():
+            await self._flight.slot(deadline)
+        self._ship(parcel, deadline)
+
+    async def choose(self, parcel: Parcel, data: bytes, attribute: str | None) -> None:
+        """Send a parcel of one message where the selector says. Raises ClientError: it was not sent."""
+        put, route = await self._find_route(data, attribute, None, parcel.timeout)
+        self._choose(parcel, put, route)
+
+    def choose_now(self, parcel: Parcel, data: bytes, attribute: str | None) -> bool:
+        """Do the same if that takes no wait; False: it does."""
+        if not self._ready():
+            return False
+        put = self._put(data, attribute, None, parcel.timeout)
+        if put.picker.is_batching:
+            self._ship(parcel, put.deadline)
+            return True
+        route = put.picker.quick(put)
+        if route is not None:
+            self._choose(parcel, put, route)
+        return route is not None
+
+    def _choose(self, parcel: Parcel, put: Put, route: Route) -> None:
+        if takes_batches(route):
+            parcel.fixed = None if put.picker.is_free else route.partition
+            self._ship(parcel, put.deadline)
+        else:
+            put.waiter = parcel
+            self._flight.begin(1, put.size)
+            self._putting.submit(put, route)
+
+    def hurry(self) -> None:
+        """Send at once what would leave at the end of this turn."""
+        if not self._options.linger:
+            self._shipping.flush()
+
+    # puts for others
 
     async def send_to(
         self, waiter: Waiter, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
     ) -> None:
-        """Send a message whose outcome `waiter` is told; as send_nowait, for who needs no future of this loop."""
-        timeout = self._options.timeout if timeout is None else timeout
-        fixed = None if partition is None else await self._routes.resolve(partition, timeout)
-        put = Put(self, *checked(data, attribute), fixed)
+        """Put a message whose outcome `waiter` is told. Raises ClientError if it was never sent."""
+        put, route = await self._find_route(data, attribute, partition, timeout)
         put.waiter = waiter
-        if not self._start_now(put, timeout):
-            await self._start(put)
+        self._flight.begin(1, put.size)
+        self._putting.submit(put, route)
 
     def offer(
         self, waiter: Waiter, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
     ) -> bool:
         """Do what send_to does if that takes no wait; False: it does, and nothing was done."""
-        if isinstance(partition, int):
-            return False  # of which broker, the directory knows
-        fixed = parse_partition(partition) if isinstance(partition, str) else partition
-        put = Put(self, *checked(data, attribute), fixed)
-        put.waiter = waiter
-        return self._start_now(put, self._options.timeout if timeout is None else timeout)
-
-    def _start_now(self, put: Put, timeout: float) -> bool:
-        """Send it if that takes no wait; False: it does."""
-        put.timeout = timeout
-        put.deadline = self._loop.time() + timeout
-        put.picker = self._picker if self._keys is None else self._picker_for(put, self._keys)
-        if self._closed or self._in_flight >= self._options.in_flight:
+        fixed = self._known_place(partition)
+        if (fixed is None and partition is not None) or self._closed or not self._flight.has_room:
             return False
+        put = self._put(*checked(data, attribute), fixed, self._options.timeout if timeout is None else timeout)
         route = put.picker.quick(put)
         if route is None:
             return False
-        self._in_flight += 1
-        self._submit(put, route)
+        put.waiter = waiter
+        self._flight.begin(1, put.size)
+        self._putting.submit(put, route)
         return True
 
-    def _picker_for(self, put: Put, keys: KeySelector) -> Picker:
-        return self._picker if keys.key(put.data, put.attribute) is not None else self._keyless
 
-    async def _start(self, put: Put) -> None:
-        """Send it as soon as that is possible. Raises ClientError if it never was."""
-        if self._closed:
-            raise NoBroker(f"{self.topic}: the producer is closed")
-        if self._in_flight >= self._options.in_flight:
-            await self._slot(put.deadline)
-        route = await put.picker.wait(put, put.deadline)
-        self._in_flight += 1
-        self._submit(put, route)
-
-    def _submit(self, put: Put, route: Route) -> None:
-        partition = route.partition
-        target = self._targets.get(partition)
-        if target is None:
-            target = self._targets[partition] = TopicPartition(self.topic, partition.partition)
-        link = route.link
-        opaque = link.next_opaque()
-        frame = put_head(target, len(put.body), put.flag, put.checksum, opaque) + put.body
-        put.route = route
-        put.attempts += 1
-        put.size = len(frame)
-        link.send(opaque, put, frame)
-
-    async def _slot(self, deadline: float) -> None:
-        """Wait until fewer messages are in flight than the options allow."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                while self._in_flight >= self._options.in_flight:
-                    waiter = self._loop.create_future()
-                    self._slots.append(waiter)
-                    await waiter
-        except TimeoutError as exc:
-            raise RequestTimeout(f"{self.topic}: not sent, {self._in_flight} messages have no answer") from exc
-
-    # its outcomes
-
-    def on_stored(self, put: Put, receipt: Receipt) -> None:
-        """Pass a receipt on (called by the put)."""
-        put.waiter.stored(put.index, receipt)
-        self._settled()
-
-    def on_failed(self, put: Put, error: ClientError) -> None:
-        """Send it again where that is right, else pass the error on (called by the put)."""
-        if self._closed or not self._may_repeat(put, error):
-            self._give_up(put, error)
-            return
-        task = self._loop.create_task(self._repeat(put, error), name=f"resend to {self.topic}")
-        self._again.add(task)
-        task.add_done_callback(self._again.discard)
-
-    def _may_repeat(self, put: Put, error: ClientError) -> bool:
-        """Decide, and prepare the put for it."""
-        assert put.route is not None
-        partition = put.route.partition
-        match error:
-            case NoBroker():
-                return True  # it was not sent
-            case Refused(status=Status.FORBIDDEN):
-                if put.fixed is not None or not put.picker.is_free:
-                    return False
-                if partition.partition != ANY_PARTITION:
-                    put.avoid |= {partition}
-                elif put.attempts >= _CHOICES:
-                    return False
-                return True
-            case LinkClosed() | RequestTimeout():
-                put.uncertain = error
-                if not put.picker.is_free:
-                    put.fixed = partition  # what a function of the user's chose stays chosen
-                return self._has_attempt(put)
-            case _:
-                return False
-
-    def _has_attempt(self, put: Put) -> bool:
-        """Give the put the time of another attempt, if the options allow one."""
-        if put.attempts > self._options.retries:
-            return False
-        put.deadline = self._loop.time() + put.timeout
-        return True
-
-    async def _repeat(self, put: Put, error: ClientError) -> None:
-        while True:
-            try:
-                route = put.picker.quick(put) or await put.picker.wait(put, put.deadline)
-            except MetaqError as exc:
-                exc.__context__ = error
-                put.attempts += 1
-                if put.uncertain is None or not self._has_attempt(put):
-                    self._give_up(put, exc if isinstance(error, NoBroker) and isinstance(exc, ClientError) else error)
-                    return
-            except asyncio.CancelledError:
-                self._give_up(put, error)
-                raise
-            else:
-                self._submit(put, route)
-                return
-
-    def _give_up(self, put: Put, error: ClientError) -> None:
-        if isinstance(error, NoBroker) and put.uncertain is not None:
-            error = put.uncertain  # that one attempt was not sent says nothing of those before it
-        put.waiter.failed(put.index, _with_place(self.topic, put, error))
-        self._settled()
-
-    def _settled(self) -> None:
-        self._in_flight -= 1
-        while self._slots and self._in_flight < self._options.in_flight:
-            slot = self._slots.popleft()
-            if not slot.done():
-                slot.set_result(None)
-                break
-        if not self._in_flight and self._idle:
-            waiters, self._idle = self._idle, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-
-
-def _with_place(topic: str, put: Put, error: ClientError) -> ClientError:
-    """Return the error with the place it concerns in its text, and itself as the cause."""
-    if put.route is None or isinstance(error, NoBroker):
-        return error
-    chosen = put.route.partition
-    where = f"{topic} {chosen}" if chosen.partition >= 0 else topic  # else the broker would have chosen
-    place = f"put to {where} at {put.route.link.address}"
-    named: ClientError
-    if isinstance(error, Refused):
-        named = Refused(error.status, f"{error.text} ({place})")
-    else:
-        named = type(error)(f"{place}: {error}")
-    named.__cause__ = error
-    return named
+def raise_unseen(failed: Iterable[Parcel]) -> None:
+    """Raise the first error in these parcels that nobody asked for."""
+    for parcel in failed:
+        error = parcel.unseen_error()
+        if error is not None:
+            raise anew(error)

@@ -149,27 +149,31 @@ class MessageQueue:
         timeout: float = 20.0,
         selector: SelectorChoice = "round_robin",
         retries: int = 0,
-        in_flight: int = 10_000,
+        in_flight: int = 50_000,
+        linger: float = 0.0,
         default_topic: str | None = None,
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
 
         `selector`: "round_robin", "brokers" (each in turn), "random", "key" (by the attribute), `ByKey(function)` or a
-        function that chooses, see Selector. `retries` is how often a message may be sent again when it may have been
-        stored already: then never less than once, but perhaps twice. `in_flight`: messages without an answer, above
-        which sending waits. While no broker has the topic, the partitions of `default_topic` are used; the message
-        keeps its own topic.
+        function that chooses, see Selector. `timeout`: seconds until the outcome of a message must be known. `retries`
+        is for brokers 1.4.6.2: how often a message may be sent again when it may have been stored already, with
+        `timeout` for each attempt; then never less than once, but perhaps twice. `in_flight`: messages without an
+        answer, above which sending waits. `linger`: seconds a message may wait for others to go with. While no broker
+        has the topic, the partitions of `default_topic` are used; the message keeps its own topic.
         """
-        if in_flight < 1 or retries < 0:
-            raise ConfigError("in_flight is at least 1, retries at least 0")
+        if in_flight < 1 or retries < 0 or linger < 0:
+            raise ConfigError("in_flight is at least 1, retries and linger at least 0")
         if default_topic is not None:
             _topic(default_topic)
-        options = ProducerOptions(timeout=timeout, retries=retries, in_flight=in_flight, default_topic=default_topic)
+        options = ProducerOptions(
+            timeout=timeout, retries=retries, in_flight=in_flight, linger=linger, default_topic=default_topic
+        )
         key = (topic, selector if isinstance(selector, str | ByKey) else id(selector), options)
         producer = self._producers.get(key)
         if producer is None or producer.is_closed:
             chosen = make_selector(selector, self._random)
-            producer = self._producers[key] = Producer(_topic(topic), self._routes, chosen, options)
+            producer = self._producers[key] = Producer(_topic(topic), self._routes, chosen, options, self._random)
         return producer
 
     async def ordered_producer(

@@ -1,17 +1,17 @@
 """One message on its way to a broker, and who waits for it. On the hot path of every producer."""
 
 import asyncio
-from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, Self
 
+from metaq.client.parcel import Parcel, anew
 from metaq.client.routes import Route
 from metaq.errors import ClientError, LinkClosed, MetaqError, Refused, Status
 from metaq.model import BrokerPartition, Receipt
 from metaq.net.calls import Call
 from metaq.protocol.commands import Reply, Result
-from metaq.record import checksum, encode_body
+from metaq.record import HEADER_SIZE, encode_body
 
 
 @lru_cache(65536)
@@ -28,10 +28,16 @@ def checked(data: bytes, attribute: str | None) -> tuple[bytes, str | None]:
     return data, attribute
 
 
+def parse_answer(body: bytes) -> tuple[int, bytes, int]:
+    """Return the id, partition and offset in the answer to a put. Raises ValueError."""
+    id, partition, offset = body.split(b" ")
+    return int(id), partition, int(offset)
+
+
 def parse_receipt(broker_id: int, body: bytes) -> Receipt:
     """Return what the answer to a put says. Raises ValueError."""
-    id, partition, offset = body.split(b" ")
-    return Receipt(int(id), _name(broker_id, partition), int(offset))
+    id, partition, offset = parse_answer(body)
+    return Receipt(id, _name(broker_id, partition), offset)
 
 
 class Waiter(Protocol):
@@ -45,6 +51,9 @@ class Picker(Protocol):
     """Says where to send it; see picker.Picker."""
 
     is_free: bool  # whether another partition than the one chosen first will do
+
+    @property
+    def is_batching(self) -> bool: ...
 
     def quick(self, put: "Put", /) -> Route | None: ...
     async def wait(self, put: "Put", deadline: float, /) -> Route: ...
@@ -65,7 +74,6 @@ class Put(Call):
         "attribute",
         "avoid",
         "body",
-        "checksum",
         "data",
         "fixed",
         "flag",
@@ -78,13 +86,13 @@ class Put(Call):
         "waiter",
     )
 
-    def __init__(self, owner: Owner, data: bytes, attribute: str | None, fixed: BrokerPartition | None) -> None:
-        self.owner = owner
+    def __init__(self, data: bytes, attribute: str | None, fixed: BrokerPartition | None) -> None:
         self.data = data
         self.attribute = attribute
         self.fixed = fixed  # the partition the user named
         self.flag, self.body = encode_body(data, attribute)
-        self.checksum = checksum(self.body)
+        self.size = len(self.body) + HEADER_SIZE
+        self.owner: Owner
         self.attempts = 0
         self.picker: Picker
         self.avoid: frozenset[BrokerPartition] = frozenset()  # partitions that were found closed
@@ -93,6 +101,13 @@ class Put(Call):
         self.uncertain: ClientError | None = None  # what came of an attempt that may have stored it
         self.waiter: Waiter
         self.index = 0  # among those of one waiter
+
+    @classmethod
+    def packed(cls, flag: int, body: bytes, fixed: BrokerPartition | None) -> Self:
+        """Return one whose body is ready; nothing chooses by its data."""
+        put = cls(body, None, fixed)
+        put.flag = flag
+        return put
 
     def answer(self, reply: Reply) -> None:
         route = self.route
@@ -113,13 +128,8 @@ class Put(Call):
         self.owner.on_failed(self, error)
 
 
-class Sent(asyncio.Future[Receipt]):
-    """The outcome of one `send_nowait`. An error that nobody asked it for is raised by `flush` instead."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, failures: "deque[Sent] | None" = None) -> None:
-        super().__init__(loop=loop)
-        self.seen = False  # whether somebody asked
-        self._failures = failures  # where it puts itself if it fails
+class Answer(asyncio.Future[Receipt]):
+    """The outcome of one message, for who waits for it in the loop."""
 
     def stored(self, index: int, receipt: Receipt) -> None:
         """Hand the receipt to who waits, unless he has gone."""
@@ -130,65 +140,92 @@ class Sent(asyncio.Future[Receipt]):
         """Hand the error to who waits, unless he has gone."""
         if not self.done():
             self.set_exception(error)
-            super().exception()  # or asyncio would print what flush raises anyway
-            if self._failures is not None:
-                self._failures.append(self)
+            self.exception()  # or asyncio would print it if nobody asks
 
-    def __await__(self) -> Generator[None, None, Receipt]:
-        self.seen = True
-        return (yield from super().__await__())
+
+class Sent:
+    """The outcome of one `send_nowait`: awaitable, and much like a future.
+
+    An error that nobody asked it for is raised by `flush` instead.
+    """
+
+    __slots__ = ("_index", "_parcel")
+
+    def __init__(self, parcel: Parcel, index: int) -> None:
+        self._parcel = parcel
+        self._index = index
+
+    @property
+    def seen(self) -> bool:
+        """Whether somebody asked."""
+        return self._parcel.is_seen(self._index)
+
+    def done(self) -> bool:
+        """Say whether the outcome is known."""
+        return self._parcel.is_known(self._index)
+
+    def cancel(self) -> bool:
+        """Return False: what is on its way cannot be called back."""
+        return False
+
+    def cancelled(self) -> bool:
+        """Return False."""
+        return False
 
     def result(self) -> Receipt:
         """Return the receipt, or raise what went wrong; InvalidStateError before that is known."""
-        self.seen = True
-        return super().result()
+        self._parcel.ask(self._index)
+        outcome = self._known()
+        if isinstance(outcome, Exception):
+            raise anew(outcome)
+        return outcome
 
-    def exception(self) -> BaseException | None:
+    def exception(self) -> Exception | None:
         """Return what went wrong, if something did; InvalidStateError before that is known."""
-        self.seen = True
-        return super().exception()
+        self._parcel.ask(self._index)
+        outcome = self._known()
+        return outcome if isinstance(outcome, Exception) else None
+
+    def add_done_callback(self, function: Callable[["Sent"], object]) -> None:
+        """Have a function called with this, soon after the outcome is known."""
+        loop = asyncio.get_running_loop()
+
+        def call() -> None:
+            loop.call_soon(function, self)
+
+        if not self._parcel.call_when_known(self._index, call):
+            call()
+
+    def _known(self) -> Receipt | Exception:
+        outcome = self._parcel.outcome(self._index)
+        if outcome is None:
+            raise asyncio.InvalidStateError("the outcome is not known yet")
+        return outcome
+
+    def __await__(self) -> Generator[None, None, Receipt]:
+        self._parcel.ask(self._index)
+        return (yield from receipt_of(self._parcel, self._index).__await__())
 
 
-class Batch:
-    """The outcomes of one `send_many`, in the order of its messages."""
+async def receipt_of(parcel: Parcel, index: int) -> Receipt:
+    """Wait for the outcome of a message; return its receipt or raise its error."""
+    outcome = parcel.outcome(index)
+    if outcome is None:
+        await known(parcel, index)
+        outcome = parcel.outcome(index)
+        assert outcome is not None
+    if isinstance(outcome, Exception):
+        raise anew(outcome)
+    return outcome
 
-    def __init__(self) -> None:
-        self.receipts: list[Receipt | None] = []
-        self.errors: list[tuple[int, MetaqError]] = []
-        self._left = 0
-        self._sealed: asyncio.Future[None] | None = None
 
-    def add(self) -> int:
-        """Make room for one more outcome and return its index."""
-        self.receipts.append(None)
-        self._left += 1
-        return len(self.receipts) - 1
+async def known(parcel: Parcel, index: int) -> None:
+    """Wait until the outcome of a message is known; of all, with index -1."""
+    waiter = asyncio.get_running_loop().create_future()
 
-    def stored(self, index: int, receipt: Receipt) -> None:
-        """Note one receipt."""
-        self.receipts[index] = receipt
-        self._settled()
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
-    def failed(self, index: int, error: MetaqError) -> None:
-        """Note one error."""
-        self.errors.append((index, error))
-        self._settled()
-
-    def _settled(self) -> None:
-        self._left -= 1
-        if not self._left and self._sealed is not None and not self._sealed.done():
-            self._sealed.set_result(None)
-
-    async def outcome(self) -> list[Receipt]:
-        """Wait until all are settled and return the receipts.
-
-        Raises the error of the first message that failed, with a note that says how many did.
-        """
-        if self._left:
-            self._sealed = asyncio.get_running_loop().create_future()
-            await self._sealed
-        if self.errors:
-            index, error = min(self.errors, key=lambda pair: pair[0])
-            error.add_note(f"message {index} of {len(self.receipts)}; {len(self.errors)} were not acknowledged")
-            raise error
-        return [receipt for receipt in self.receipts if receipt is not None]
+    if parcel.call_when_known(index, wake):
+        await waiter

@@ -69,18 +69,18 @@ class Connection(asyncio.Protocol):
 
     # what a link does with it
 
-    def send(self, opaque: int, call: Call, frame: bytes) -> None:
+    def send(self, opaque: int, call: Call, frame: bytes, *, at_once: bool = False) -> None:
         """Send a request; `call` learns of its outcome, at the latest at its deadline."""
         if self._transport is None or self._reason is not None:
             call.fail(NoBroker(f"{self._address}: not sent: {self._reason or 'not connected yet'}"))
             return
         self._pending[opaque] = call
         self.in_flight += call.size
-        if not self._out:
+        if not self._out and not at_once:
             self._loop.call_soon(self._flush)
         self._out.append(frame)
         self._out_size += len(frame)
-        if self._out_size > _JOIN_UP_TO:
+        if at_once or self._out_size > _JOIN_UP_TO:
             self._flush()
         if self._timer is None or call.deadline < self._timer.when():
             self._watch(call.deadline)

@@ -158,12 +158,15 @@ class Link:
             if connection is None or not connection.waits_for(self._opaque):
                 return self._opaque
 
-    def send(self, opaque: int, call: Call, frame: bytes) -> None:
-        """Send a request at once, however much is in flight; without a connection it fails with NoBroker."""
+    def send(self, opaque: int, call: Call, frame: bytes, *, at_once: bool = False) -> None:
+        """Send a request, however much is in flight; without a connection it fails with NoBroker.
+
+        What is sent during one turn of the loop leaves together at its end, or with the first that goes `at_once`.
+        """
         if self._connection is None:
             call.fail(NoBroker(f"{self.address}: no connection: {self._reason}"))
         else:
-            self._connection.send(opaque, call, frame)
+            self._connection.send(opaque, call, frame, at_once=at_once)
 
     async def request(self, build: Callable[[int], bytes], timeout: float) -> Reply:
         """Send what `build(opaque)` returns and wait for its reply, for a connection too if there is none.

@@ -58,6 +58,7 @@ class SpoolingProducers:
                     self._routes,
                     make_selector("round_robin", self._random),
                     ProducerOptions(timeout=options.timeout, in_flight=2 * window + 1000),
+                    self._random,
                 )
                 resending = Resending(core, [own, *folder.inherited], self._routes.changes, options)
                 producer = OneWayProducer(core, own, resending, options, window)

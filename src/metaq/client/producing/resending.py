@@ -9,7 +9,7 @@ from metaq.client.directory import Changes
 from metaq.client.producer import Producer
 from metaq.client.producing.items import unpack_item
 from metaq.client.producing.options import OneWayOptions
-from metaq.client.sending import Sent
+from metaq.client.sending import Answer
 from metaq.client.spool import Spool
 from metaq.errors import MetaqError, NoBroker, Refused
 
@@ -110,7 +110,7 @@ class Resending:
 
     async def _send(self, items: list[bytes]) -> list[MetaqError | None]:
         """Send messages; return what went wrong with each."""
-        outcomes = [Sent(self._loop) for _ in items]
+        outcomes = [Answer(loop=self._loop) for _ in items]
         gone: MetaqError | None = None  # nobody is there to take the rest
         for sent, data in zip(outcomes, items, strict=True):
             if gone is None:

@@ -1,0 +1,127 @@
+"""A batch on its way: messages of one partition, packed, under a stamp (protocol.md §9)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+from zlib import crc32
+
+from metaq.client.parcel import MOST_BYTES, Parcel
+from metaq.client.sending import checked
+from metaq.errors import ClientError
+from metaq.net.calls import Call
+from metaq.protocol.commands import Reply
+from metaq.record import HEADER, HEADER_SIZE, checksum, encode_body
+
+_GUESS: Final = 256  # messages looked at, at least, for how many a parcel takes
+_SMALL: Final = 4096  # bytes; larger bodies are not copied to stand behind their headers
+
+_pack = HEADER.pack
+
+
+class Stamp(NamedTuple):
+    """The number of a batch among those its producer sends to a partition, counted from 0 in each epoch."""
+
+    producer: int
+    epoch: int
+    sequence: int
+
+
+class Owner(Protocol):
+    """Told of each attempt's outcome, it decides whether it is final."""
+
+    def on_answer(self, batch: "Batch", reply: Reply) -> None: ...
+    def on_failed(self, batch: "Batch", error: ClientError) -> None: ...
+
+
+class Batch(Call):
+    """Some parcels, packed, with what is needed to send them again."""
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "count",
+        "expires",
+        "is_out",
+        "owner",
+        "parcels",
+        "records",
+        "stamp",
+        "uncertain",
+    )
+
+    def __init__(self, owner: Owner, parcels: Sequence[Parcel]) -> None:
+        self.owner = owner
+        self.parcels = parcels
+        self.count = sum(parcel.count for parcel in parcels)
+        self.expires = min(parcel.expires for parcel in parcels)  # loop time
+        self.records = pack_records(parcels)
+        self.size = len(self.records)
+        self.stamp: Stamp
+        self.attempts = 0
+        self.is_out = False  # sent, and neither answered nor failed
+        self.uncertain: ClientError | None = None  # what came of an attempt that may have stored it
+        self.address = ""  # where it was sent last
+
+    def answer(self, reply: Reply) -> None:
+        self.is_out = False
+        self.owner.on_answer(self, reply)
+
+    def fail(self, error: ClientError) -> None:
+        self.is_out = False
+        self.owner.on_failed(self, error)
+
+
+def pack_records(parcels: Sequence[Parcel]) -> bytes:
+    """Return the records of all messages, one behind the other, their ids 0."""
+    parts: list[bytes] = []
+    for parcel in parcels:
+        bodies, flags = parcel.bodies, parcel.flags
+        if flags is not None:
+            flag_of = flags.get
+            for index, body in enumerate(bodies):
+                parts.append(_pack(len(body), checksum(body), 0, flag_of(index, 0)))
+                parts.append(body)
+        elif parcel.size > _SMALL * len(bodies):
+            for body in bodies:
+                parts.append(_pack(len(body), checksum(body), 0, 0))
+                parts.append(body)
+        else:  # spelled out: this runs for every message
+            parts += [_pack(len(body), crc32(body) & 0x7FFFFFFF, 0, 0) + body for body in bodies]
+    return b"".join(parts)
+
+
+def pieces(bodies: Iterable[bytes], attribute: str | None, most: int) -> Iterator[list[bytes]]:
+    """Yield the bodies of messages, as many together as one parcel takes. Raises TypeError at what is no message."""
+    checked(b"", attribute)
+    prefix = b"" if attribute is None else encode_body(b"", attribute)[1]
+    source = None if isinstance(bodies, list) else iter(bodies)
+    held: list[bytes] = bodies if isinstance(bodies, list) else []
+    start, guess = 0, most
+    while True:
+        if source is not None and start == len(held):
+            held, start = list(islice(source, most)), 0
+        piece = held[start : start + guess]
+        if not piece:
+            return
+        if set(map(type, piece)) != {bytes}:
+            for data in piece:
+                checked(data, None)
+        piece = _fitting(piece)
+        start += len(piece)
+        guess = min(most, max(2 * len(piece), _GUESS))
+        yield [prefix + data for data in piece] if attribute is not None else piece
+
+
+def _fitting(piece: list[bytes]) -> list[bytes]:
+    """Return as many of the first as one parcel takes, at least one."""
+    while len(piece) > 1 and (size := sum(map(len, piece)) + HEADER_SIZE * len(piece)) > MOST_BYTES:
+        piece = piece[: max(1, min(len(piece) - 1, len(piece) * MOST_BYTES // size))]
+    return piece
+
+
+def next_batch(text: str) -> tuple[int, int]:
+    """Return epoch and sequence that a broker says would be next; 0 0 if it does not say."""
+    words = text.split(" ", 2)[:2]
+    if len(words) == 2 and all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
+        return int(words[0]), int(words[1])
+    return 0, 0
