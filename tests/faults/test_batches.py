@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 from collections.abc import Coroutine
 from contextlib import suppress
 from random import Random
@@ -11,9 +12,16 @@ from typing import Final
 import pytest
 
 from metaq.errors import StoreError
+from metaq.model import TopicPartition
+from metaq.protocol.commands import Mput
+from metaq.protocol.encoder import encode
+from metaq.record import pack
+from metaq.store.log import segment_name
+from tests.embedding import Dial
+from tests.faults.conftest import Launch
 from tests.faults.senders import MOST_UNDER_WAY, Sending, settings
 from tests.simulation.world import World
-from tests.unit.store.course import ALSO, FAST, SAFE, run_until, start_machine
+from tests.unit.store.course import ALSO, FAST, HOME, SAFE, run_until, start_machine
 
 TARGETS: Final = (SAFE, ALSO, FAST)
 
@@ -186,7 +194,7 @@ def test_a_disk_that_is_full_for_a_moment_stores_no_batch_twice_and_none_in_part
                 times=1 + number % 3,
             )
             try:
-                world.run(full_for_a_moment(life))
+                world.run(full_for_a_moment(life, again=number % 4 > 1))
                 refused |= {batch.refusal[:3] for batch in life.batches}
                 life.crash(power=number % 2 == 0)
                 world.run(last_day(life))
@@ -196,12 +204,45 @@ def test_a_disk_that_is_full_for_a_moment_stores_no_batch_twice_and_none_in_part
     assert refused == {b"", b"500", b"409"}, "a batch behind a refused one is out of order"
 
 
-async def full_for_a_moment(life: Sending) -> None:
+async def full_for_a_moment(life: Sending, *, again: bool) -> None:
     with suppress(OSError, StoreError):
         await several_batches(life)
-        await send_what_was_refused(life)
-        if not life.failures:
+        if again:
+            await send_what_was_refused(life)
+        if again and not life.failures:
             await life.send_all_again()
+        life.put_plainly(SAFE, [b"of those who did not wait"])
+        await life.settle()
+
+
+def test_after_a_term_of_a_broker_without_stamps_producers_begin_again(caplog: pytest.LogCaptureFixture) -> None:
+    with World(1) as world:
+        life = Sending(start_machine(world), settings(), TARGETS)
+        sender = life.senders[0]
+
+        async def before() -> None:
+            life.open()
+            life.send(sender.next([b"one"]), sender.next([b"two"]))
+            await life.settle()
+            await life.close()
+
+        async def after(answer: bytes) -> None:
+            life.open()
+            late = sender.next([b"three"])
+            life.send(late)
+            await life.settle()
+            assert late.refusal.startswith(answer), late.refusal
+            await life.close()
+
+        world.run(before())
+        world.run(after(b""))
+        disk = life.machine.disk
+        fd = disk.open(f"{HOME}/{sender.target}/{segment_name(0)}", write=True)
+        disk.pwrite(fd, pack(-7, 0, b"of another broker"), disk.size(fd))
+        disk.close(fd)
+        assert not caplog.messages
+        world.run(after(b"409 0 0 "))
+        assert [text for text in caplog.messages if "what producers sent" in text]
 
 
 def test_a_batch_sent_again_goes_through_every_crash_at_every_operation() -> None:
@@ -224,3 +265,27 @@ def test_a_batch_sent_again_goes_through_every_crash_at_every_operation() -> Non
 def several_batches_of(life: object) -> Coroutine[object, None, None]:
     assert isinstance(life, Sending)
     return several_batches(life)
+
+
+async def test_a_batch_is_known_after_the_process_was_killed_and_after_it_was_stopped(launch: Launch) -> None:
+    broker = await launch()
+    first = [await answer(launch.dial(broker), number) for number in range(3)]
+    await broker.kill()
+    broker = await launch()
+    assert [await answer(launch.dial(broker), number) for number in range(3)] == first
+    later = await answer(launch.dial(broker), 3)
+    assert await broker.stop() == 0, broker.words()
+    broker = await launch()
+    assert [await answer(launch.dial(broker), number) for number in range(4)] == [*first, later]
+
+
+async def answer(dial: Dial, number: int) -> bytes:
+    """Send batch `number` of a producer; return what it is told."""
+    peer = await dial()
+    records = pack(0, 0, b"%d" % number) * 2
+    match = re.fullmatch(
+        rb"result 200 \d+ 1\r\n(.*)",
+        await peer.asks(encode(Mput(TopicPartition("test", 0), records, 2, 7, 0, number, 1))),
+    )
+    assert match is not None
+    return match[1]
