@@ -20,13 +20,13 @@ check: .venv/.ready-check  ## format, lint, types, import order, budgets
 docs: .venv/.ready-docs  ## write the reference of the client, from its docstrings, into build/api
 	.venv/bin/python -m scripts.api_reference build/api
 
-bench: .venv/.ready-bench  ## measure beside the prototype, the Java broker and other systems; ARGS="--quick", ARGS=--help
+bench: .venv/.ready-bench  ## measure beside the Java broker and other systems, write docs/benchmarks.md; ARGS="--quick", ARGS=--help
 	.venv/bin/python -m bench.run $(ARGS)
 
 clean:  ## remove what these targets made
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
-.venv/.ready-%: pyproject.toml scripts/setup.sh scripts/packages.sh
+.venv/.ready-%: pyproject.toml scripts/setup.sh scripts/packages.sh bench/peers/requirements.txt
 	@PYTHON="$(PYTHON)" scripts/setup.sh $*
 
 .PHONY: help demo test soak check docs bench clean

@@ -42,7 +42,7 @@ TOPICS: Final = "[topic=test]\n[topic=read]\nnumPartitions=1\n"
 class Running(Served):
     """A broker that serves."""
 
-    port: int
+    port: int = 0
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def running(name: str, folder: Path, setting: Setting, zk: str) -> AsyncIt
     ini.write_text(text + (OURS_INI if name == OURS else JAVA_INI.format(zk=zk)) + TOPICS)
     command = Command(name, command_of(name, ini, port, setting), folder)
     async with serving(command, partial(serves, name, port, command.log)) as served:
-        yield Running(served.process, served.seconds, port)
+        yield Running(served.process, served.seconds, command.words, port)
 
 
 async def serves(name: str, port: int, log: Path) -> bool:

@@ -49,6 +49,20 @@ class Setting:
 
 
 LOADS: Final = (Load(50, 1, 0.75), Load(50, 20, 0.65), Load(1, 100, 0.65), Load(1, 1, 0.9))
-SETTINGS: Final = tuple(Setting(synced, partitions) for synced in (False, True) for partitions in (16, 1024, 10_000))
+SETTINGS: Final = (
+    *(Setting(False, partitions) for partitions in (16, 1024, 10_000)),
+    *(Setting(True, partitions) for partitions in (16, 128, 1024, 10_000)),
+)
+SYNCED_TARGETS: Final = {  # of the Java broker, by partitions and load
+    (16, "50x1"): 1.5, (128, "50x1"): 2.0, (1024, "50x1"): 3.0,
+    (16, "50x20"): 2.0, (128, "50x20"): 4.0, (1024, "50x20"): 6.0,
+}  # fmt: skip
+
+
+def java_target(setting: Setting, load: Load) -> float:
+    """Return the part of the Java broker's rate that ours has to reach."""
+    return SYNCED_TARGETS.get((setting.partitions, load.name), JAVA_TARGET) if setting.synced else JAVA_TARGET
+
+
 CREATING: Final = Load(50, 1, 0.0)  # from an empty folder: makes every partition meanwhile; reported, no target
 CREATING_FROM: Final = 10_000  # partitions

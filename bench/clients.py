@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from bench.cases import JAVA, OURS, ZOOKEEPER
+from bench.cases import BODY_SIZE, JAVA, OURS, ZOOKEEPER
 from bench.consuming import Backlog, measure_consuming
 from bench.loads import LoadFailed
 from bench.processes import ServerFailed
@@ -16,6 +16,7 @@ from bench.servers import CLIENTS
 from metaq.testing import ZooKeeper
 from tests.interop import jvm
 
+KILO_SIZE: Final = 1000  # bytes
 PEERS: Final = (JAVA, *(peer.name for peer in CLIENTS))
 
 
@@ -38,30 +39,35 @@ class Clients:
         return cls(peers, 1, 200_000, Size(0.5, 10_000, 1000), Group(20, 10, 256))
 
 
-def peers_that_are_there(wanted: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """Return which of the peers that were asked for can be measured here, and in words what is left out, and why."""
+def peers_that_are_there(wanted: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return which of the peers that were asked for can be measured here, and of the others why not."""
     missing = {peer.name: why for peer in CLIENTS if peer.name in wanted and (why := peer.missing())}
     if JAVA in wanted and (what := jvm.missing() or ("" if ZooKeeper.available() else "zookeeper")):
         missing[JAVA] = f"no {what}"
-    there = tuple(name for name in PEERS if name in wanted and name not in missing)
-    return there, ", ".join(f"{name} ({why})" for name, why in missing.items())
+    return tuple(name for name in PEERS if name in wanted and name not in missing), missing
 
 
-async def measure_clients(
+async def measure_backlogs(
     plan: Clients, samples: Samples, wants: Callable[[str], bool], folder: Path, zk: str, say: Callable[[str], None]
 ) -> None:
-    """Measure what is wanted: consuming, the registry, rebalancing."""
-    for mixed in (False, True):
+    """Measure consuming of every kind of backlog that is wanted; all rounds at once, so that each is filled once."""
+    for size, mixed in ((BODY_SIZE, False), (KILO_SIZE, False), (BODY_SIZE, True)):
         peers = tuple(name for name in plan.peers if (zk or name != JAVA) and (not mixed or name == JAVA))
-        backlog = Backlog(plan.messages, mixed, peers, plan.rounds, folder, zk)
+        messages = plan.messages if size == BODY_SIZE else plan.messages // 5
+        backlog = Backlog(messages, mixed, peers, plan.rounds, folder, zk, size)
         if wants(backlog.case) and peers:
             try:
                 await measure_consuming(samples, backlog, say)
             except (LoadFailed, ServerFailed) as exc:
                 samples.add(Sample(backlog.case, OURS, 0, None, "messages/s", str(exc)[-160:]))
+
+
+async def measure_registry_and_groups(
+    plan: Clients, samples: Samples, wants: Callable[[str], bool], folder: Path, round_: int, say: Callable[[str], None]
+) -> None:
+    """Measure one round of the registry and of rebalancing, where they are wanted."""
     registries = (OURS, ZOOKEEPER) if ZooKeeper.available() else (OURS,)
-    for round_ in range(plan.rounds):
-        if wants("registry/"):
-            await measure_registries(samples, round_, registries, folder, plan.size, say)
-        if wants("rebalance/"):
-            await measure_rebalancing(samples, round_, registries, folder, plan.group, say)
+    if wants("registry/"):
+        await measure_registries(samples, round_, registries, folder, plan.size, say)
+    if wants("rebalance/"):
+        await measure_rebalancing(samples, round_, registries, folder, plan.group, say)

@@ -27,6 +27,7 @@ PARTITIONS: Final = 4
 PATIENCE: Final = 300.0  # seconds for one driver
 FLAGS: Final = ("-Xmx1g",)  # a JVM as it comes, but for its memory
 EQUAL: Final = "consume/100 B"
+KILO: Final = "consume/1 KB"
 MIXED: Final = "consume/50–150 B"
 INI: Final = """\
 [system]
@@ -58,13 +59,14 @@ class Backlog:
     rounds: int
     folder: Path
     zk: str  # "" where there is none; then the Java consumer is left out
+    size: int = BODY_SIZE  # bytes
 
     @property
     def case(self) -> str:
-        return MIXED if self.mixed else EQUAL
+        return MIXED if self.mixed else EQUAL if self.size == BODY_SIZE else KILO
 
     def words(self, verb: str, address: str) -> list[str]:
-        numbers = (self.messages, BODY_SIZE, PARTITIONS, int(self.mixed))
+        numbers = (self.messages, self.size, PARTITIONS, int(self.mixed))
         return [verb, address, TOPIC, *map(str, numbers)]
 
 
@@ -124,7 +126,8 @@ async def rival(name: str, backlog: Backlog, ours: str) -> AsyncIterator[Consume
             yield partial(java_consumer, backlog, folder)
             return
         peer = next(each for each in CLIENTS if each.name == name)
-        async with peer.serve(folder) as address:
+        async with peer.serve(folder) as server:
+            address = server.address.split(",")[0]
             await driver(peer.driver, backlog.words("fill", address))
             yield partial(peer_consumer, peer, backlog, address)
     finally:
@@ -139,7 +142,8 @@ async def peer_consumer(peer: Peer, backlog: Backlog, address: str) -> Outcome:
 async def java_consumer(backlog: Backlog, folder: Path) -> Outcome:
     """Consume with the Java client 1.4.6.2, in a new group each time. Its clock starts when it has subscribed."""
     log = folder / "java.log"
-    group = f"java-{'mixed' if backlog.mixed else 'equal'}-{len(list(folder.iterdir()))}"
+    kind = f"{backlog.size}-{'mixed' if backlog.mixed else 'equal'}"
+    group = f"java-{kind}-{len(list(folder.iterdir()))}"
     (folder / group).touch()
     options = {"topic": TOPIC, "group": group, "zk": backlog.zk, "count": backlog.messages, "quiet": "true"}
     words = ["judge.Consume", *(word for key, value in options.items() for word in (f"--{key}", str(value)))]

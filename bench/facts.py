@@ -7,12 +7,16 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
-from bench.servers import CLIENTS
+from bench.servers import CLIENTS, version_of
+from bench.systems import System
 from metaq._version import __version__
 from tests.interop import jvm
+
+PACKAGES: Final = {"confluent_kafka": "confluent-kafka", "nats": "nats-py", "aio_pika": "aio-pika"}  # of Python modules
 
 
 def gather(arguments: list[str], folder: Path) -> dict[str, str]:
@@ -25,18 +29,22 @@ def gather(arguments: list[str], folder: Path) -> dict[str, str]:
         "Machine": f"{processors}, {memory()} GiB, {file_system(folder)}, {platform.release()}",
         "metaq": f"{__version__}, commit {commit()}",
         "Python": f"{platform.python_version()}, uvloop {importlib.metadata.version('uvloop')}",
+        "Load of the machine before": f"{os.getloadavg()[0]:.2f} (1 minute)",
         "Java": f"MetaQ 1.4.6.2 on {jvm.java_version()}",
     }
 
 
-def of_peers(there: Iterable[str], left_out: str) -> dict[str, str]:
+def of_peers(there: Iterable[str], systems: Iterable[System], left_out: Mapping[str, str]) -> dict[str, str]:
     """Return the versions of other systems that take part, and which do not."""
     peers = [peer for peer in CLIENTS if peer.name in there]
-    packages = dict.fromkeys(name for peer in peers for name in peer.packages)
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    servers = dict.fromkeys(words for peer in peers if (words := peer.server_version()))
-    found = ", ".join([*servers, *versions])
-    return ({"Peers": found} if found else {}) | ({"Left out": left_out} if left_out else {})
+    modules = {client.module for system in systems for client in system.those_there() if client.module}
+    packages = {name for peer in peers for name in peer.packages} | {PACKAGES.get(name, name) for name in modules}
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in sorted(packages)]
+    servers = {words for peer in peers if (words := peer.server_version())}
+    servers |= {words for system in systems if (words := version_of(system.serve))}
+    found = ", ".join([*sorted(servers), *versions])
+    missing = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+    return ({"Peers": found} if found else {}) | ({"Left out": missing} if missing else {})
 
 
 def processor() -> str:

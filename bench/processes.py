@@ -41,13 +41,28 @@ class Served:
 
     process: asyncio.subprocess.Process
     seconds: float  # from its start until it answered
+    words: Sequence[str] = ()  # of its command line
 
     def memory(self) -> float:
         """Return its resident memory in MiB."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        raise ServerFailed("it has ended")
+        return _resident(Path(f"/proc/{self.process.pid}"))
+
+    def memory_of_all(self) -> float:
+        """Return the resident memory of it and of what it started, in MiB: all of its session."""
+        total = 0.0
+        for place in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ServerFailed):
+                if int((place / "stat").read_text().rpartition(")")[2].split()[3]) == self.process.pid:
+                    total += _resident(place)
+        return total
+
+
+def _resident(place: Path) -> float:
+    """Return the resident memory of a process in MiB. Raises ServerFailed."""
+    for line in (place / "status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ServerFailed("it has ended")
 
 
 @asynccontextmanager
@@ -64,7 +79,7 @@ async def serving(command: Command, answers: Callable[[], Awaitable[bool]]) -> A
             if process.returncode is not None or time.monotonic() > began + PATIENCE:
                 raise ServerFailed(f"{command.name} does not serve: {command.last_words()}")
             await asyncio.sleep(0.02)
-        yield Served(process, time.monotonic() - began)
+        yield Served(process, time.monotonic() - began, command.words)
     finally:
         await end(process, command)
 

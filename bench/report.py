@@ -1,16 +1,16 @@
 """From samples to tables in Markdown, with medians, spread, ratios and misses."""
 
+import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 from bench.cases import (
     BODY_SIZE,
     BROKERS,
     CREATING,
     JAVA,
-    JAVA_TARGET,
     LOADS,
     MEMORY_TARGET,
     OURS,
@@ -22,10 +22,15 @@ from bench.cases import (
     START_TARGET,
     Load,
     Setting,
+    java_target,
 )
 from bench.report_cells import cell, judged
 from bench.report_clients import CONSUMING, REBALANCING, REGISTRY, consuming_rows, rebalance_rows, registry_rows
+from bench.report_peers import head as peers_head
+from bench.report_peers import rows as peer_rows
 from bench.samples import Samples
+from bench.targets import HEAD as TARGETS_HEAD
+from bench.targets import rows as target_rows
 
 BARE: Final = "bare C loop"
 EXPLANATION: Final = "## What falls short, and why"  # written by hand; a new run keeps it
@@ -33,7 +38,22 @@ READ_CASE: Final = "read/1MiB"
 MIB: Final = "MiB"
 BROKERS_PART: Final = "The broker"
 CLIENTS: Final = "Clients and registry"
-PARTS: Final = {BROKERS_PART: "benchmarks", CLIENTS: "clients"}  # and the files of their samples
+PEERS: Final = "Beside other systems"
+PARTITIONS: Final = "Many partitions"
+PRESSURE: Final = "Under pressure"
+PARTS: Final = {  # and the files of their samples
+    PEERS: "peers",
+    BROKERS_PART: "benchmarks",
+    CLIENTS: "clients",
+    PARTITIONS: "partitions",
+    PRESSURE: "pressure",
+}
+MODULES: Final = {PARTITIONS: "partitions", PRESSURE: "pressure"}
+PLOTS: Final = {
+    PEERS: ("produce", "latency", "partitions"),
+    CLIENTS: ("consume",),
+    PRESSURE: (),
+}  # below the title of a part
 TITLE: Final = """\
 # Benchmarks
 
@@ -41,6 +61,18 @@ What is compared runs one after the other on one machine, in every round; a cell
 (least–most), a ratio the median of the ratios of each round. Load and server share the processors. Compare ratios of
 one run, not figures of two. The prototype is `bench/prototype.py`: the same design, nothing checked, nothing recovered.
 """
+PICTURED: Final = {
+    "produce": "Messages per second of producers",
+    "latency": "Latency of one message",
+    "partitions": "Synced messages per second over the number of partitions",
+    "consume": "Messages per second of consumers",
+}
+TARGETS: Final = f"""\
+## Targets
+
+Of the samples below: a ratio is the median of those of the rounds, `≥ 1.2 ×` means 1.2 times the other.
+
+{TARGETS_HEAD}"""
 PUTS: Final = f"""\
 ### Puts
 
@@ -78,7 +110,7 @@ def creating_case(setting: Setting) -> str:
 def put_rows(samples: Samples) -> Iterator[str]:
     for setting in SETTINGS:
         for load in LOADS:
-            yield from put_row(samples, put_case(setting, load), load.target, JAVA_TARGET)
+            yield from put_row(samples, put_case(setting, load), load.target, java_target(setting, load))
     for setting in SETTINGS:
         yield from put_row(samples, creating_case(setting), 0.0, 0.0)
 
@@ -122,12 +154,30 @@ def table(head: str, rows: Iterable[str]) -> list[str]:
 
 def tables(samples: Samples) -> list[str]:
     """Return all tables for which there are samples."""
-    lines = table(PUTS, put_rows(samples))
+    lines = table(peers_head(samples), peer_rows(samples))
+    lines += table(PUTS, put_rows(samples))
     lines += table(READING, read_rows(samples))
     lines += table(START, start_rows(samples))
     lines += table(CONSUMING, consuming_rows(samples))
     lines += table(REGISTRY, registry_rows(samples))
-    return lines + table(REBALANCING, rebalance_rows(samples))
+    lines += table(REBALANCING, rebalance_rows(samples))
+    for part, name in MODULES.items():
+        module = measured_by(name)
+        if module is not None and any(part_of(case) == part for case in samples.cases()):
+            lines += own_tables(module, samples)
+    return lines
+
+
+def own_tables(module: Any, samples: Samples) -> list[str]:
+    """Return the tables that a module draws of what it measured."""
+    head = module.head(samples) if hasattr(module, "head") else module.HEAD
+    lines = table(head, module.rows(samples))
+    return lines + (table(module.READING, module.reading_rows(samples)) if hasattr(module, "reading_rows") else [])
+
+
+def measured_by(name: str) -> Any:
+    """Return the module that measures a part by itself and draws its tables; None: it is not there."""
+    return importlib.import_module(f"bench.{name}") if importlib.util.find_spec(f"bench.{name}") else None
 
 
 def text(samples: Samples) -> str:
@@ -137,20 +187,34 @@ def text(samples: Samples) -> str:
 
 def part_of(case: str) -> str:
     """Return in which part of the page a case is."""
-    return CLIENTS if case.startswith(("consume/", "registry/", "rebalance/")) else BROKERS_PART
+    first = case.partition("/")[0]
+    parts = {"peers": PEERS, "partitions": PARTITIONS, "pressure": PRESSURE}
+    parts |= dict.fromkeys(("consume", "registry", "rebalance"), CLIENTS)
+    return parts.get(first, BROKERS_PART)
 
 
 def write(page: Path, samples: Samples) -> None:
     """Write the page; parts of which nothing was measured now keep their samples, which lie in bench/ beside it."""
-    texts = [TITLE]
+    folder = page.parent / "bench"
+    texts = []
+    everything = Samples({})
     for part, name in PARTS.items():
-        place = page.parent / "bench" / f"{name}.json"
+        place = folder / f"{name}.json"
         mine = Samples(samples.facts, [each for each in samples.taken if part_of(each.case) == part])
         if mine.taken:
             mine.write(place)
         if place.exists():
-            texts.append(f"## {part}\n\n{text(Samples.read(place))}")
-    page.write_text("\n".join(texts) + explanation(page), "utf-8")
+            found = Samples.read(place)
+            everything.taken += found.taken
+            texts.append(f"## {part}\n\n{pictures(folder, part)}{text(found)}")
+    goals = "\n".join(table(TARGETS, target_rows(everything)))
+    page.write_text("\n".join([TITLE, *([f"{goals}\n"] if goals else []), *texts]) + explanation(page), "utf-8")
+
+
+def pictures(folder: Path, part: str) -> str:
+    """Return the plots of a part that are there, as Markdown."""
+    there = [name for name in PLOTS.get(part, ()) if (folder / f"{name}.svg").exists()]
+    return "".join(f"![{PICTURED[name]}](bench/{name}.svg)\n\n" for name in there)
 
 
 def explanation(page: Path) -> str:

@@ -1,20 +1,23 @@
-"""`make bench`: the prototype, ours and the Java broker one after the other, several times, and a table of it."""
+"""`make bench`: ours, the Java broker and other systems one after the other, several times, and a page of it."""
 
 import asyncio
 import re
+import resource
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from bench import facts, loads, report
+from bench import facts, loads, plots, report
 from bench.backlog import measure_reading
 from bench.brokers import Running, running
 from bench.cases import (
@@ -29,15 +32,23 @@ from bench.cases import (
     Load,
     Setting,
 )
-from bench.clients import PEERS, Clients, measure_clients, peers_that_are_there
+from bench.clients import PEERS, Clients, measure_backlogs, measure_registry_and_groups, peers_that_are_there
 from bench.loads import LoadFailed, Puts
 from bench.processes import ServerFailed
+from bench.producing import Session, measure_producing
 from bench.samples import Sample, Samples
+from bench.systems import COUNTS, System, all_systems, compile_java
 from metaq.testing import ZooKeeper
+from tests.interop import jvm
 
 IDLE: Final = 2.0  # seconds before memory is read
 SHAKE: Final = Load(50, 20, 0.0)  # what every broker gets before it is measured; Java compiles meanwhile
 Failure: Final = (LoadFailed, ServerFailed)
+PAGE: Final = Path("docs/benchmarks.md")
+QUICK_PAGE: Final = loads.BUILD / "quick" / "benchmarks.md"
+MINUTES: Final = 25.0
+QUICK_MINUTES: Final = 6.0
+RARELY: Final = 10_000  # partitions, from which on only the first round has a setting: the Java broker takes a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +56,40 @@ class Plan:
     """What to run."""
 
     brokers: tuple[str, ...]
+    systems: tuple[System, ...]
     rounds: int
     seconds: float  # of each load
-    warm: float  # seconds before each load, and three times that before the first
     only: re.Pattern[str]
     folder: Path
     zk: str
     clients: Clients
+    page: Path
+    quick: bool
+    ends: float  # of the monotonic clock: nothing is begun after it
+    left: list[str] = field(default_factory=list)  # what was not begun, or broke
+
+    @property
+    def warm(self) -> float:
+        """Seconds before each load, and three times that before the first."""
+        return self.seconds / 3
 
     def wants(self, case: str) -> bool:
         return self.only.search(case) is not None
 
+    def late(self) -> bool:
+        return time.monotonic() > self.ends
+
     def turn(self, round_: int) -> list[str]:
         """Return the brokers in another order each round."""
-        turned = round_ % len(self.brokers)
+        turned = round_ % len(self.brokers) if self.brokers else 0
         return [*self.brokers[turned:], *self.brokers[:turned]]
+
+    def systems_in_turn(self, round_: int) -> list[System]:
+        turned = round_ % len(self.systems) if self.systems else 0
+        return [*self.systems[turned:], *self.systems[:turned]]
+
+    def settings(self, round_: int) -> list[Setting]:
+        return [each for each in SETTINGS if each.partitions < RARELY or not (round_ or self.quick)]
 
 
 async def measure_puts(plan: Plan, samples: Samples, round_: int, setting: Setting) -> None:
@@ -88,6 +118,8 @@ async def measure_puts(plan: Plan, samples: Samples, round_: int, setting: Setti
                 samples.add(Sample(case, name, round_, None, "messages/s", one_line(exc)))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        if plan.late():
+            return
 
 
 def put_sample(case: str, broker: str, round_: int, puts: Puts) -> Sample:
@@ -139,61 +171,171 @@ def say(words: str) -> None:
 
 
 async def measure(plan: Plan, samples: Samples) -> None:
+    """Measure round by round what is wanted; what has been measured is written after each step."""
     for round_ in range(plan.rounds):
-        for setting in SETTINGS:
-            await measure_puts(plan, samples, round_, setting)
-        if plan.wants(report.READ_CASE):
-            names = [name for name in plan.turn(round_) if name in (OURS, JAVA)]
-            await measure_reading(samples, round_, names, plan.folder, plan.zk)
-        if plan.wants("start/"):
-            await measure_start(plan, samples, round_)
-    await measure_clients(plan.clients, samples, plan.wants, plan.folder, plan.zk, say)
+        for name, step in steps(plan, samples, round_):
+            if plan.late():
+                plan.left.append(f"round {round_ + 1}, {name}: the time was over")
+                continue
+            await guarded(plan, samples, f"round {round_ + 1}, {name}", step)
+
+
+def steps(plan: Plan, samples: Samples, round_: int) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    """Yield the steps of a round that are wanted, by name."""
+    session = Session(plan.folder, plan.seconds, plan.wants, say, plan.late, COUNTS[: 3 if plan.quick else 4])
+    for system in plan.systems_in_turn(round_):
+        yield system.name, partial(measure_producing, session, samples, round_, system)
+    if not round_ and plan.wants("consume/"):
+        where = (samples, plan.wants, plan.folder, plan.zk, say)
+        yield "consuming", partial(measure_backlogs, plan.clients, *where)
+    for setting in plan.settings(round_):
+        yield f"puts {setting.name}", partial(measure_puts, plan, samples, round_, setting)
+    for name in report.MODULES.values():
+        module = report.measured_by(name)
+        if not round_ and plan.wants(f"{name}/") and hasattr(module, "measure"):
+            yield name, partial(measure_module, plan, samples, name, module)
+    if plan.wants(report.READ_CASE) and plan.brokers:
+        names = [name for name in plan.turn(round_) if name in (OURS, JAVA)]
+        yield "reading", partial(measure_reading, samples, round_, names, plan.folder, plan.zk)
+    if plan.wants("start/"):
+        yield "start", partial(measure_start, plan, samples, round_)
+    if plan.wants("registry/") or plan.wants("rebalance/"):
+        yield (
+            "registry and groups",
+            partial(measure_registry_and_groups, plan.clients, samples, plan.wants, plan.folder, round_, say),
+        )
+
+
+async def measure_module(plan: Plan, samples: Samples, name: str, module: Any) -> None:
+    """Have a module measure its own cases."""
+    say(f"{name}")
+    folder = plan.folder / name
+    folder.mkdir(exist_ok=True)
+    if name == "partitions":
+        counts = (16, 1024) if plan.quick else module.COUNTS
+        measure = module.Measure(folder, plan.seconds, plan.warm, counts, reading=not plan.quick)
+        await module.measure(measure, samples, 0)
+    else:
+        await module.measure(samples, 0, folder, plan.seconds, say)
+
+
+async def guarded(plan: Plan, samples: Samples, name: str, step: Callable[[], Awaitable[None]]) -> None:
+    """Carry out one step; one that breaks is said, and the next follows. Write what there is."""
+    count = len(samples.taken)
+    try:
+        await step()
+    except Exception as exc:  # noqa: BLE001 - whatever broke one step, the others are worth measuring
+        say(f"*** {name}: {one_line(exc) or type(exc).__name__}")
+        plan.left.append(f"{name}: {one_line(exc) or type(exc).__name__}")
+    if len(samples.taken) > count:
+        report.write(plan.page, samples)
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--rounds", default=3, help="How often every broker has its turn.")
-@click.option("--seconds", default=3.0, help="How long each load is measured.")
-@click.option("--quick", is_flag=True, help="One round of one second: shows that it runs, not how fast.")
+@click.option("--rounds", default=3, help="How often everything has its turn.")
+@click.option("--seconds", default=1.0, help="How long each load is measured.")
+@click.option(
+    "--minutes", type=float, help=f"Begin nothing after so long.  [default: {MINUTES:g}; --quick: {QUICK_MINUTES:g}]"
+)
+@click.option("--quick", is_flag=True, help="One round of half a second: shows that it runs, not how fast.")
 @click.option(
     "--only",
     default="",
     metavar="PATTERN",
-    help="Only cases that match, such as put/synced/16/50x1, read, start, consume/100.",
+    help="Only cases that match, such as peers/P6, consume/100, put/synced/16/50x1, partitions, read, start, registry.",
 )
-@click.option("--brokers", default=",".join(BROKERS), help="Which take part.")
-@click.option("--peers", default=",".join(PEERS), help="Which clients consume beside ours, of those that are there.")
+@click.option("--brokers", default=f"{OURS},{JAVA}", help=f"Which of {','.join(BROKERS)} the raw loads are put on.")
 @click.option(
-    "--write", type=click.Path(path_type=Path), help="Write the tables here, the samples into bench/ beside it."
+    "--peers", default="all", help="Which systems and clients take part, by parts of their names: kafka,redis"
 )
-def main(rounds: int, seconds: float, quick: bool, only: str, brokers: str, peers: str, write: Path | None) -> None:
-    """Measure metaq beside a prototype of its design, the Java broker 1.4.6.2, and other systems.
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path),
+    help=f"The page; samples and plots go into bench/ beside it.  [default: {PAGE}; --quick: build/bench/quick]",
+)
+def main(
+    rounds: int,
+    seconds: float,
+    minutes: float | None,
+    quick: bool,
+    only: str,
+    brokers: str,
+    peers: str,
+    write: Path | None,
+) -> None:
+    """Measure metaq beside the Java broker 1.4.6.2 and other systems, and write a page of it.
 
-    Exit status 1: something could not be measured. A target that is missed is shown, and no failure.
+    What was measured is written after each step, so that a run that is interrupted keeps it; parts of the page of which
+    nothing was measured stay as they are. Exit status 1: something that is installed could not be measured. A target
+    that is missed is shown, and no failure; what is not installed is left out, and said.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and folders do not stay behind
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for servers with a file for each partition
     loads.compile_all()
-    rounds, seconds = (1, 1.0) if quick else (rounds, seconds)
-    there, left_out = peers_that_are_there(peers.split(","))
-    clients = Clients.quick(there) if quick else Clients.full(there, rounds)
+    rounds, seconds = (1, min(seconds, 0.5)) if quick else (rounds, seconds)
+    ends = time.monotonic() + 60 * (minutes or (QUICK_MINUTES if quick else MINUTES))
+    page = write or (QUICK_PAGE if quick else PAGE)
+    page.parent.mkdir(parents=True, exist_ok=True)
     names = tuple(name for name in BROKERS if name in brokers.split(","))
-    with tempfile.TemporaryDirectory(prefix="metaq-bench-") as place:
-        folder = Path(place)
-        samples = Samples(facts.gather(sys.argv[1:], folder) | facts.of_peers(there, left_out))
+    with tempfile.TemporaryDirectory(prefix="metaq-bench-") as place, zookeeper_for(names, Path(place)) as zk:
+        systems, left_out = systems_that_are_there(zk, peers)
+        there, also_left_out = peers_that_are_there([name for name in PEERS if chosen(name, peers)])
+        clients = Clients.quick(there) if quick else Clients.full(there, rounds)
+        facts_ = facts.gather(sys.argv[1:], Path(place)) | facts.of_peers(there, systems, left_out | also_left_out)
+        samples = Samples(facts_)
+        plan = Plan(names, systems, rounds, seconds, re.compile(only), Path(place), zk, clients, page, quick, ends)
         try:
-            with zookeeper_for((*names, *there), folder) as zk:
-                plan = Plan(names, rounds, seconds, seconds / 3, re.compile(only), folder, zk, clients)
-                asyncio.run(measure(plan, samples))
+            asyncio.run(measure(plan, samples))
         finally:  # also when interrupted: what was measured is worth showing
-            click.echo(report.text(samples))
-    if write is not None:
-        report.write(write, samples)
-    sys.exit(any(sample.value is None for sample in samples.taken))
+            finish(plan, samples)
+    sys.exit(bool(plan.left) or any(sample.value is None for sample in samples.taken))
+
+
+def finish(plan: Plan, samples: Samples) -> None:
+    """Print the tables and write the page with its plots."""
+    if plan.left:
+        samples.facts["Not measured"] = "; ".join(plan.left)
+    click.echo(report.text(samples))
+    if not samples.taken:
+        return
+    report.write(plan.page, samples)
+    try:
+        plots.draw(plan.page.parent / "bench")
+    except ImportError as exc:
+        say(f"*** no plots: {exc}")
+    report.write(plan.page, samples)  # again: it shows the plots that are there now
+    say(f"written: {plan.page}")
+
+
+def chosen(name: str, peers: str) -> bool:
+    return peers == "all" or any(word.strip().lower() in name.lower() for word in peers.split(",") if word.strip())
+
+
+def systems_that_are_there(zk: str, peers: str) -> tuple[tuple[System, ...], dict[str, str]]:
+    """Return the systems that can be measured here, ours always, and why others cannot. Compiles what is in Java."""
+    found, left_out = [], {}
+    for system in all_systems(zk):
+        if system.name != OURS and not any(chosen(n, peers) for n in (system.name, *(c.name for c in system.clients))):
+            continue
+        why = system.missing()
+        try:
+            compile_java([client.java for client in system.clients if client.java and not why])
+        except (RuntimeError, OSError) as exc:
+            why = one_line(exc)
+        if not why and not system.those_there():
+            why = f"no Python module {system.clients[0].module}"
+        if why:
+            left_out[system.name] = why
+        else:
+            found.append(system)
+    return tuple(found), left_out
 
 
 @contextmanager
 def zookeeper_for(names: tuple[str, ...], folder: Path) -> Iterator[str]:
-    """Run a ZooKeeper if Java takes part; yields its address, "" if there is none."""
-    if JAVA not in names:
+    """Run a ZooKeeper if Java takes part and can; yields its address, "" if there is none."""
+    if JAVA not in names or not ZooKeeper.available() or jvm.missing():
         yield ""
         return
     with ZooKeeper(folder / "zookeeper") as zookeeper:

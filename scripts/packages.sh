@@ -41,6 +41,8 @@ want_compiler() {
 
 want_peers() {
     command -v redis-server >/dev/null || want redis-server "Redis is left out of the benchmark"
+    command -v nats-server >/dev/null || command -v go >/dev/null || [ -x /usr/local/go/bin/go ] ||
+        want nats-server "NATS is left out of the benchmark"
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || want rabbitmq-server "RabbitMQ is left out of the benchmark"
 }
 
