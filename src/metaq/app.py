@@ -116,7 +116,7 @@ class RunningBroker:
         """
         reloaded = await self._read()
         _warn(reloaded.config)
-        self.broker.configure(reloaded.config)
+        await self.broker.configure(reloaded.config)
         try:
             async with asyncio.timeout(_TELL_REGISTRY):
                 await self._registration.update(reloaded.config, topics_of(self.broker))

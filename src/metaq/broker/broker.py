@@ -230,14 +230,14 @@ class Broker:
 
     # -- administration
 
-    def configure(self, config: BrokerConfig) -> None:
-        """Take the topics of a reloaded file, all of it checked before."""
+    async def configure(self, config: BrokerConfig) -> None:
+        """Take the topics of a reloaded file, all of it checked before. Logs take their settings some at a time."""
         self.config = config
-        self.store.configure(config)
         self.topics.configure(config)
         self.puts.configure(config)
         self.gets.configure(config)
         self.statistics.choose(lambda topic: self.config.topic(topic).stat)
+        await self.store.configure(config)
         self.store.watching.wake()  # to see whether there still are such partitions
 
     def close_partitions(self, topic: str, first: int, last: int) -> None:

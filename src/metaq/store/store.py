@@ -27,6 +27,7 @@ from metaq.store.watching import Watching
 log_ = logging.getLogger(__name__)
 
 _SHORTEST_INTERVAL = 0.01  # seconds between syncs, whatever `unflushInterval` says
+_LOGS_IN_A_TURN = 5000
 _IDLE_LOOK = 0.001  # seconds between looks whether the last round has gone, when closing
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -176,15 +177,20 @@ class MessageStore:
         self._logs[key] = log
         return log
 
-    def configure(self, config: BrokerConfig) -> None:
-        """Take the topics of a reloaded file. Data paths of new topics must exist; those of old logs stay."""
+    async def configure(self, config: BrokerConfig) -> None:
+        """Take the topics of a reloaded file. Data paths of new topics must exist; those of old logs stay.
+
+        For logs there are already it takes many turns of the loop; they have their old settings meanwhile.
+        """
         self._config = config
         self._settings.clear()
         self._place = Place(self._place.log_path, tuple(dict.fromkeys([*self._place.roots, *place_of(config).roots])))
         for root in self._place.roots:
             self._world.files.make_dir(root.path)
-        for log in self._logs.values():
+        for number, log in enumerate(list(self._logs.values()), 1):
             log.configure(self._topic(log.key.topic))
+            if not number % _LOGS_IN_A_TURN:
+                await asyncio.sleep(0)
         self.housekeeping.schedule(self.all(), self._world.clock.time())
 
     # -- puts
