@@ -31,11 +31,13 @@ from metaq.net.streams import Streams
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
 from metaq.store.mover import call
-from metaq.store.store import MessageStore
+from metaq.store.store import MessageStore, open_files
 
 log = logging.getLogger(__name__)
 
 _TELL_REGISTRY: Final = 5.0  # seconds that a reload waits for ZooKeeper
+_FEW: Final = 16  # connections that there may be in any case
+_OTHER_FILES: Final = 32  # descriptors for the journal, locks, logs, ZooKeeper
 _STRAY_REPLY: Final = 64 << 10  # bytes of a reply sent to a broker, where it has no business
 
 
@@ -160,6 +162,7 @@ async def run(
         stack.push_async_exit(partial(_close, store))
         broker = Broker(config, store, world)
         listener = Listener(world.network, Serving(broker), _limits(config), config.idle_timeout)
+        listener.connections.most = _most_connections(config, world)
         failure = await stack.enter_async_context(_background(store, listener))
         broker.count_connections = lambda: len(listener.connections.all)
         store.pressure = listener.connections.hold
@@ -191,6 +194,12 @@ def _warn(config: BrokerConfig) -> None:
 
 def _limits(config: BrokerConfig) -> Limits:
     return Limits(body=config.max_message_size, record=config.max_transfer_size, reply=_STRAY_REPLY)
+
+
+def _most_connections(config: BrokerConfig, world: World) -> int:
+    """Return how many connections leave the store what it needs: without a descriptor for a file it would fail."""
+    files = world.files
+    return max(_FEW, files.most_open() - 2 * open_files(config, files) - _OTHER_FILES)
 
 
 def _host(config: BrokerConfig) -> str:

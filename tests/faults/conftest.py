@@ -22,14 +22,14 @@ class Launch:
         configured(self._folder, settings(self._folder, system, pymetaq, topics=topics))
         return self._folder / "server.ini"
 
-    async def __call__(self) -> Process:
-        """Start a broker on the server.ini in the folder; return when it serves."""
-        return await (await self.begin()).ready()
+    async def __call__(self, prefix: tuple[str, ...] = ()) -> Process:
+        """Start a broker on the server.ini in the folder, by this command; return when it serves."""
+        return await (await self.begin(prefix)).ready()
 
-    async def begin(self) -> Process:
+    async def begin(self, prefix: tuple[str, ...] = ()) -> Process:
         """Start a broker and do not wait until it serves."""
         ini = self._folder / "server.ini"
-        process = await Process.launch(ini if ini.exists() else self.ini())
+        process = await Process.launch(ini if ini.exists() else self.ini(), prefix=prefix)
         self._started.append(process)
         return process
 

@@ -264,9 +264,12 @@ class SimTransport(asyncio.Transport):
                 self._out.end(Ending.RESET)
             return
         protocol = self.get_protocol()
-        assert isinstance(protocol, asyncio.Protocol)
+        assert isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol)
         try:
-            protocol.data_received(piece)
+            if isinstance(protocol, asyncio.Protocol):
+                protocol.data_received(piece)
+            else:
+                _fill(protocol, piece)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:  # noqa: BLE001 - as asyncio: any error of a protocol costs its connection
@@ -278,7 +281,7 @@ class SimTransport(asyncio.Transport):
             self.lose_silently(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
         elif not self._closing:
             protocol = self.get_protocol()
-            assert isinstance(protocol, asyncio.Protocol)
+            assert isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol)
             try:
                 keep_open = protocol.eof_received()
             except (SystemExit, KeyboardInterrupt):
@@ -326,3 +329,13 @@ class SimTransport(asyncio.Transport):
         if len(self._waiting) > self._high and not self._writing_paused and self._protocol is not None:
             self._writing_paused = True
             self._protocol.pause_writing()
+
+
+def _fill(protocol: asyncio.BufferedProtocol, piece: bytes) -> None:
+    """Hand a piece to a protocol that has its own buffer, in as many parts as it takes."""
+    while piece:
+        buffer = memoryview(protocol.get_buffer(len(piece)))
+        part = piece[: len(buffer)]
+        buffer[: len(part)] = part
+        protocol.buffer_updated(len(part))
+        piece = piece[len(part) :]

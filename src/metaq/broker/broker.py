@@ -77,9 +77,9 @@ class Broker:
         ids = IdAllocator(config.broker_id, world.clock, store.journal.highest_id)
         self.puts = Puts(config, store, self.topics, ids, self.statistics)
         self.batches = Batches(store, self.puts, ids)
-        polls = Polls(store.watching, asyncio.get_running_loop())
-        self.gets = Gets(config, store, self.topics, self.statistics, polls)
-        self.many = Many(self.gets, store, self.statistics, polls)
+        self.polls = Polls(store.watching, asyncio.get_running_loop())
+        self.gets = Gets(config, store, self.topics, self.statistics, self.polls)
+        self.many = Many(self.gets, store, self.statistics, self.polls)
         self._clock = world.clock
         self._started = world.clock.monotonic()
         self.port = config.server_port
@@ -132,6 +132,11 @@ class Broker:
         replies: list[Buffer] = []
         size = 0
         for done, command in enumerate(commands, 1):
+            if (type(command) is Get or type(command) is Mget) and peer.crowded():
+                if replies:
+                    peer.send_parts(replies)
+                peer.later(commands[done - 1 :])
+                return
             count = len(replies)
             self._other(peer, command, replies)
             size += sum(map(len, replies[count:]))

@@ -36,11 +36,14 @@ class Peer(Receiver, Protocol):
     def full(self) -> bool:
         """Return whether so much waits for the peer that it should get no more at present."""
 
+    def crowded(self) -> bool:
+        """Return whether so much waits for all peers together that one who asks for more must wait for its turn."""
+
     def owe(self, size: int) -> None:
         """Count bytes that the disk is to bring for this peer; the same number below 0 when it has."""
 
     def later(self, commands: Sequence[Command]) -> None:
-        """Have commands carried out when the peer is not full any more; until then nothing is read from it."""
+        """Have commands carried out when the peer is not full, nor all are crowded; until then nothing is read."""
 
     def park(self, waiter: Waiter, lines: int) -> bool:
         """Remember that a command waits, for so many partitions. False: it may not, too many do already."""

@@ -1,7 +1,8 @@
 """One accepted connection: bytes → Decoder → handler → bytes; back-pressure and idle time (design.md §1).
 
 Reading stops while the peer does not read what it is sent, so that a peer that never reads costs the transport's high
-water mark and one batch of replies, not more.
+water mark and one batch of replies, not more; while it puts and the broker is congested; and in the middle of a large
+body while bodies that others are sending take all the memory there is for that (see connections.py, room.py).
 """
 
 import asyncio
@@ -10,12 +11,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
-from metaq.protocol.commands import Command
+from metaq.net.connections import Connections
+from metaq.net.room import Room
+from metaq.protocol.commands import Command, Mput, Put
 from metaq.protocol.decoder import Decoder, Limits
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER: Final = 1 << 20  # bytes that may wait for a peer to read them before we stop reading from it
+_HIGH_WATER_SENT: Final = 64 << 10  # the same in the transport: what it has, the system did not take
 MOST_WAITING: Final = 1 << 16  # partitions that the commands of one peer may wait for
 
 Buffer = bytes | bytearray | memoryview
@@ -37,50 +41,8 @@ class Waiter(Protocol):
     def gone(self) -> None: ...
 
 
-class Connections:
-    """All connections of a listener: who is there, and who waits until the broker has room."""
-
-    def __init__(self) -> None:
-        self.all: dict[Connection, None] = {}  # in the order they came, which a set would not keep
-        self.waiting = False
-        self._emptied = asyncio.Event()
-
-    def leave(self, connection: "Connection") -> None:
-        """Hear that a connection is gone."""
-        self.all.pop(connection, None)
-        if not self.all:
-            self._emptied.set()
-
-    async def gone(self) -> None:
-        """Wait until there is none."""
-        if self.all:
-            self._emptied.clear()
-            await self._emptied.wait()
-
-    def hold(self) -> None:
-        """Stop reading from everybody, until the handler is not congested any more."""
-        if self.waiting:
-            return
-        self.waiting = True
-        for connection in self.all:
-            connection.hold()
-
-    def go_on(self) -> None:
-        """Read again."""
-        self.waiting = False
-        for connection in list(self.all):
-            connection.go_on()
-
-    def close_idle(self) -> None:
-        """Close those with which nothing has happened since the last call."""
-        for connection in list(self.all):
-            if connection.idle():
-                log.info("%s: idle, closed", connection.name)
-                connection.abort() if connection.unread() else connection.finish()
-
-
-class Connection(asyncio.Protocol):
-    """The broker's end of one connection."""
+class Connection(asyncio.BufferedProtocol):
+    """The broker's end of one connection. `produces`: it has put something."""
 
     def __init__(self, handler: Handler, limits: Limits, connections: Connections) -> None:
         self._execute = handler.execute
@@ -96,17 +58,29 @@ class Connection(asyncio.Protocol):
         self._blocked: deque[Waiter] | None = None  # those of them that can be answered once it reads
         self._ending = False  # nothing more is accepted
         self._unread = 0
-        self._held = False  # the broker has no room
+        self._unsent = 0  # bytes counted for it while it is slow
+        self.held = False  # the broker has no room for what it puts
+        self._receives = 0  # bytes of the large body being received; memory for it is taken
+        self._starved = False  # the body waits for memory
+        self._queued = False  # its gets wait for memory
+        self.produces = False
         self.active = True
         self.name = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
-        self._transport.set_write_buffer_limits(HIGH_WATER)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
+        if not self._connections.join(self):
+            transport.abort()
+            return
+        self._transport = transport
+        transport.set_write_buffer_limits(_HIGH_WATER_SENT)
         self.name = str(transport.get_extra_info("peername"))
-        self._connections.all[self] = None
-        if self._connections.waiting:
-            self.hold()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._connections.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._connections.taken(nbytes))
 
     def data_received(self, data: bytes) -> None:
         self.active = True
@@ -119,10 +93,47 @@ class Connection(asyncio.Protocol):
                     self._execute(self, commands)
                 except Exception:  # noqa: BLE001 - whatever it is costs this connection, not the process
                     self._unexpected()
+            if not self.produces or self._connections.waiting:
+                self._look_for_puts(commands)
+        if self._receives or self._decoder.body_size:
+            self._receive(whole=bool(commands))
         if self._decoder.error is not None and not self._ending:
             log.warning("%s: %s, connection closed", self.name, self._decoder.error)
             self._ending = True
             self._go_on()
+
+    def _look_for_puts(self, commands: Sequence[Command]) -> None:
+        if any(isinstance(command, Put | Mput) for command in commands):
+            self.produces = True
+            if self._connections.waiting and self._transport is not None:
+                self._connections.queue(self)
+
+    def _receive(self, whole: bool) -> None:
+        """Have memory for the large body that is being received, or wait for it; `whole`: the one before has ended."""
+        room = self._connections.receiving
+        if self._receives and (whole or not self._decoder.body_size):
+            self._receives = 0
+            room.give(self)
+        if self._decoder.body_size and not self._receives and self._transport is not None:
+            if room.scarce:
+                self._starved = True
+                room.wait(self, self._fed)
+                self._choose()
+            else:
+                self._fed()
+
+    def _fed(self) -> None:
+        """There is memory for the body: receive it."""
+        self._starved = False
+        self._receives = self._decoder.body_size
+        self._connections.receiving.take(self, self._receives)
+        self._choose()
+
+    def stalled(self, room: Room) -> None:
+        """Close: what it sends does not come, or what it is sent is not read, while others wait for the memory."""
+        log.warning("%s: it keeps others from memory and makes no use of it, connection closed", self.name)
+        room.give(self)
+        self.abort()
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         try:
@@ -138,16 +149,30 @@ class Connection(asyncio.Protocol):
         """Return whether so much waits for the peer, sent or to come from the disk, that it should get no more."""
         return self._slow or self._owed > HIGH_WATER
 
+    def crowded(self) -> bool:
+        """Return whether so much waits for all peers together that who asks for more must wait for its turn."""
+        return self._connections.sending.scarce
+
     def owe(self, size: int) -> None:
         """Count bytes that the disk is to bring for this peer; the same number below 0 when it has."""
         self._owed += size
-        if size < 0:
+        if size > 0:
+            self._connections.sending.take(self, size)
+        else:
+            self._connections.sending.give_some(self, -size)
             self._go_on()
 
     def later(self, commands: Sequence[Command]) -> None:
-        """Have commands carried out when the peer is not full any more; until then nothing is read from it."""
+        """Have commands carried out when the peer is not full, nor all are crowded; until then nothing is read."""
         self._later = list(commands)
+        if not self.full():
+            self._queued = True
+            self._connections.sending.wait(self, self._served)
         self._choose()
+
+    def _served(self) -> None:
+        self._queued = False
+        self._go_on()
 
     def park(self, waiter: Waiter, lines: int) -> bool:
         """Remember that a command waits, for so many partitions. False: it may not, too many do already."""
@@ -172,7 +197,7 @@ class Connection(asyncio.Protocol):
         """Answer and carry out what waited for the peer to read, then read from it again."""
         while self._blocked and not self.full():
             self._blocked.popleft().free()
-        while self._later and not self.full() and self._transport is not None:
+        while self._later and not self._queued and not self.full() and self._transport is not None:
             commands, self._later = self._later, []
             self._carry_out(commands)
         self._choose()
@@ -224,28 +249,31 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._slow = True
+        self._unsent = self.unread()
+        self._connections.sending.take(self, self._unsent)
         self._choose()
 
     def resume_writing(self) -> None:
         self._slow = False
+        self._connections.sending.give_some(self, self._unsent)
         self.active = True
         asyncio.get_running_loop().call_soon(self._go_on)  # not here: asyncio's transport must not be closed within it
 
     def hold(self) -> None:
         """Do not read: the broker has no room."""
-        self._held = True
+        self.held = True
         self._choose()
 
     def go_on(self) -> None:
         """Read again, if the peer reads too."""
-        self._held = False
+        self.held = False
         self._choose()
 
     def _choose(self) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._slow or self._held or self._later or self._ending:
+        if self._slow or self.held or self._starved or self._later or self._ending:
             transport.pause_reading()
         else:
             transport.resume_reading()

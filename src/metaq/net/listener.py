@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
 
-from metaq.net.connection import Connection, Connections, Handler
+from metaq.net.connection import Connection, Handler
+from metaq.net.connections import Connections
 from metaq.ports import Network
 from metaq.protocol.decoder import Limits
 
@@ -16,7 +18,7 @@ _LOOK: Final = 0.02  # seconds between looks whether a broker without room has s
 
 
 class Listener:
-    """Accepts connections for a handler. Closes those that stay idle, holds all while the handler is congested."""
+    """Accepts connections for a handler. Closes those that stay idle, holds producers while it is congested."""
 
     def __init__(self, network: Network, handler: Handler, limits: Limits, idle_timeout: float) -> None:
         self._network = network
@@ -29,7 +31,9 @@ class Listener:
 
     async def open(self, host: str | None, port: int) -> None:
         """Listen; `port` 0 takes any free one, `.port` says which. OSError if it is taken."""
-        self._server = await self._network.listen(self._connection, host, port, backlog=_BACKLOG)
+        # for the types a network takes Protocols alone; event loops take both kinds
+        factory = cast(Callable[[], asyncio.Protocol], self._connection)
+        self._server = await self._network.listen(factory, host, port, backlog=_BACKLOG)
         self.port = self._bound_port(port)
 
     def _bound_port(self, wanted: int) -> int:
@@ -48,8 +52,7 @@ class Listener:
         due = loop.time() + self._idle_timeout
         while True:
             await asyncio.sleep(_LOOK if self.connections.waiting else 0.5)
-            if self.connections.waiting and not self._handler.congested():
-                self.connections.go_on()
+            self.connections.look(self.connections.waiting and self._handler.congested())
             if loop.time() >= due:
                 due = loop.time() + self._idle_timeout
                 self.connections.close_idle()

@@ -43,6 +43,7 @@ _MOST_REMEMBERED: Final = 65536  # entries
 _LONGEST_REMEMBERED: Final = 128  # bytes of a head, so that a peer cannot fill memory with 64 KiB topic names
 _LONGEST_PLAIN: Final = 200  # bytes of a line: a remembered head and four numbers without needless zeros
 _SMALL_PIECE: Final = 4096  # bytes; pieces below this are collected in one buffer
+_SMALL_BODY: Final = 16 << 10  # bytes that every connection may keep of something unfinished, uncounted
 
 T = TypeVar("T")
 
@@ -55,12 +56,17 @@ class Decoder:
 
     Every byte is looked at a bounded number of times, however the stream is cut, and no more is kept than the limits
     allow. After malformed input `error` says what was wrong: drop the connection once the replies are flushed.
+    `body_size` is the most that is going to be kept of what is not whole yet; 0 if that is little, or nothing is.
     """
 
-    __slots__ = ("_held", "_kept", "_largest", "_limits", "_missing", "_plain", "_rule", "_state", "_tokens", "error")
+    __slots__ = (
+        "_held", "_kept", "_largest", "_limits", "_missing", "_plain", "_rule", "_state", "_tokens",
+        "body_size", "error",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.error: ProtocolError | None = None
+        self.body_size = 0
         self._limits = limits
         self._largest = limits.largest
         self._plain = min(limits.line + 1, _LONGEST_PLAIN)
@@ -144,6 +150,7 @@ class Decoder:
             return self._expect(_State.SKIP, data, start, size)
         if start + size > len(data):
             self._rule, self._tokens, self._kept = rule, tokens, [data[start:]]
+            self.body_size = size if size > _SMALL_BODY else 0
             return self._expect(_State.BODY, data, start, size)
         command = rule.build(tokens, data[start : start + size])
         commands.append(command)
@@ -173,6 +180,7 @@ class Decoder:
         return len(data)
 
     def _check_held(self, data: bytes) -> None:
+        self.body_size = self._limits.line if self._held > _SMALL_BODY else 0
         if self._held - data.endswith(b"\r") > self._limits.line:
             raise ProtocolError(f"line of more than {self._limits.line} bytes")
 
@@ -202,6 +210,7 @@ class Decoder:
             self._keep(data)
             return b""
         self._state = _State.START
+        self.body_size = 0
         self._kept.append(data)
         line, self._kept = b"".join(self._kept), []
         return line
@@ -215,6 +224,7 @@ class Decoder:
         self._kept.append(data[: self._missing])
         body, self._kept = b"".join(self._kept), []
         self._state = _State.START
+        self.body_size = 0
         commands.append(self._rule.build(self._tokens, body))
         return data[self._missing :]
 
@@ -231,6 +241,7 @@ class Decoder:
     def _end(self) -> None:
         self._state = _State.END
         self._kept = []
+        self.body_size = 0
 
 
 def _oversized(rule: Rule, tokens: list[str], size: int) -> Oversized:

@@ -1,0 +1,116 @@
+"""All connections of a listener: who is there, who waits for the broker, and what they share (design.md §1 rule 6).
+
+While the broker is congested, producers are held: nothing is read from them, so what they send waits in the network,
+and nothing is dropped. Consumers and all others go on. Afterwards producers are let go in the order in which they were
+held, a few first and more at each look, so that each has its turn however many there are and whatever each sends.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from metaq.net.room import Room
+
+if TYPE_CHECKING:
+    from metaq.net.connection import Connection
+
+log = logging.getLogger(__name__)
+
+RECEIVING: Final = 64 << 20  # bytes of bodies that are being received, whole sizes, of all connections together
+SENDING: Final = 256 << 20  # bytes that wait for peers to read them, or for the disk to bring them
+PATIENCE: Final = 30.0  # seconds that one peer may keep another from having its share of these
+_READ: Final = 256 << 10  # bytes read at once
+_READ_LITTLE: Final = 4 << 10  # the same while memory or the disk is scarce: thousands may send at once
+_FIRST: Final = 64  # producers that are let go at the first look
+
+
+class Connections:
+    """All connections of a listener. `most`: so many there may be; those beyond are closed at once."""
+
+    def __init__(self) -> None:
+        self.all: dict[Connection, None] = {}  # in the order they came, which a set would not keep
+        self.most = 1 << 62
+        self.waiting = False  # producers wait for the broker
+        self.receiving = Room(RECEIVING, PATIENCE)
+        self.sending = Room(SENDING, PATIENCE)
+        self._turns: dict[Connection, None] = {}  # the producers that are held, longest first
+        self._portion = _FIRST
+        self._emptied = asyncio.Event()
+        self._refusing = False
+        self._buffer = memoryview(
+            bytearray(_READ)
+        )  # one is enough: what is read is taken out before anybody else reads
+
+    def buffer(self) -> memoryview:
+        """Return where to read to."""
+        scarce = self.waiting or self.receiving.waited_for
+        return self._buffer[:_READ_LITTLE] if scarce else self._buffer
+
+    def taken(self, size: int) -> bytes:
+        """Return what was read there."""
+        return bytes(self._buffer[:size])
+
+    def join(self, connection: "Connection") -> bool:
+        """Take in a new connection; False: there are too many."""
+        if len(self.all) >= self.most:
+            if not self._refusing:
+                self._refusing = True
+                log.warning(
+                    "%d connections, as many as the limit of open files allows: new ones are closed", len(self.all)
+                )
+            return False
+        self.all[connection] = None
+        return True
+
+    def leave(self, connection: "Connection") -> None:
+        """Hear that a connection is gone."""
+        self.all.pop(connection, None)
+        self._turns.pop(connection, None)
+        self.receiving.leave(connection)
+        self.sending.leave(connection)
+        if self._refusing and len(self.all) < self.most:
+            self._refusing = False
+            log.info("connections are taken again")
+        if not self.all:
+            self._emptied.set()
+
+    async def gone(self) -> None:
+        """Wait until there is none."""
+        if self.all:
+            self._emptied.clear()
+            await self._emptied.wait()
+
+    def hold(self) -> None:
+        """Read nothing from producers, until the broker is not congested any more."""
+        self._portion = _FIRST
+        if self.waiting:
+            return
+        self.waiting = True
+        for connection in self.all:
+            if connection.produces:
+                self.queue(connection)
+
+    def queue(self, connection: "Connection") -> None:
+        """Hold a producer; its turn comes after those who are held already."""
+        self._turns.setdefault(connection)
+        connection.hold()
+
+    def look(self, congested: bool) -> None:
+        """Let producers go on, if the broker has room; drop those who keep others from memory."""
+        if congested:
+            self._portion = _FIRST
+        elif self.waiting:
+            for connection in list(self._turns)[: self._portion]:
+                del self._turns[connection]
+                connection.go_on()
+            self._portion *= 2
+            self.waiting = bool(self._turns)
+        self.receiving.look()
+        self.sending.look()
+
+    def close_idle(self) -> None:
+        """Close those with which nothing has happened since the last call."""
+        for connection in list(self.all):
+            if connection.idle():
+                log.info("%s: idle, closed", connection.name)
+                connection.abort() if connection.unread() else connection.finish()

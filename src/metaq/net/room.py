@@ -1,0 +1,112 @@
+"""Memory that the connections of a listener share: counted as it is taken, first come first served when it is scarce.
+
+One room is for bodies that are being received, one for replies that wait to be read. Both are bounded whatever peers
+do; without that, 5,000 peers that each begin a body of 8 MiB, or never read, would take 40 GB.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+_AT_ONCE: Final = 16  # members that go on in one turn of the loop
+
+
+class Member(Protocol):
+    """A connection, as a room knows it. Members are told apart by identity."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it is the broker that does not let it go on."""
+
+    def stalled(self, room: "Room", /) -> None:
+        """Hear that it has held memory for too long while others wait for it; it gives it back at once."""
+
+
+class Room:
+    """So many bytes. Who asks while they are taken waits in line; a single member may exceed what is left.
+
+    Invariants: `used` is the sum of what members have; nobody waits while there is room, beyond the turn of the loop
+    that wakes it; who waits for `patience` seconds has those dropped who have had theirs for as long.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
+        self.most = most
+        self.used = 0
+        self.peak = 0
+        self._patience = patience
+        self._holders: dict[Member, tuple[int, float]] = {}  # bytes, and since when; the oldest first
+        self._line: dict[Member, tuple[Callable[[], None], float]] = {}
+        self._waking = False
+        self._time = asyncio.get_running_loop().time
+
+    @property
+    def scarce(self) -> bool:
+        """Whether who asks now must wait."""
+        return self.used >= self.most or bool(self._line)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._line)
+
+    def take(self, member: Member, size: int) -> None:
+        """Count bytes that a member has, without asking whether there is room."""
+        held, since = self._holders.get(member, (0, 0.0))
+        self._holders[member] = (held + size, since if held else self._time())
+        self.used += size
+        self.peak = max(self.peak, self.used)
+
+    def give(self, member: Member) -> None:
+        """Take back all that a member has."""
+        size, _ = self._holders.pop(member, (0, 0.0))
+        self.used -= size
+        self._wake()
+
+    def give_some(self, member: Member, size: int) -> None:
+        """Take back so many bytes of what a member has."""
+        held, since = self._holders.get(member, (0, 0.0))
+        if held <= size:
+            self.give(member)
+        else:
+            self._holders[member] = (held - size, since)
+            self.used -= size
+            self._wake()
+
+    def wait(self, member: Member, go_on: Callable[[], None]) -> None:
+        """Have a member go on when there is room: when it is told, it may take what it wants."""
+        self._line.setdefault(member, (go_on, self._time()))
+        self._wake()
+
+    def leave(self, member: Member) -> None:
+        """Forget a member that is gone."""
+        self._line.pop(member, None)
+        self.give(member)
+
+    def _wake(self) -> None:
+        if self._line and self.used < self.most and not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._waking = False
+        for _ in range(_AT_ONCE):
+            if not self._line or self.used >= self.most:
+                return
+            member = next(iter(self._line))
+            go_on, _since = self._line.pop(member)
+            go_on()
+        self._wake()
+
+    def look(self) -> None:
+        """Drop those who have held memory for too long, if somebody has waited for it as long."""
+        if not self._line:
+            return
+        now = self._time()
+        _, since = next(iter(self._line.values()))
+        if now - since < self._patience:
+            return
+        for member, (size, taken) in list(self._holders.items()):
+            if member.held:
+                self._holders[member] = (size, now)  # it could not give anything back
+            elif now - taken >= self._patience:
+                member.stalled(self)
