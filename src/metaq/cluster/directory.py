@@ -184,4 +184,8 @@ def _order(each: Member) -> tuple[int, int]:
 
 
 def _partitions(members: Members) -> list[BrokerPartition]:
-    return sorted({BrokerPartition(each.broker_id, n) for each, count in members.items() for n in range(count)})
+    counts: dict[int, int] = {}  # by broker: a master and its slaves need not agree
+    for each, count in members.items():
+        counts[each.broker_id] = max(count, counts.get(each.broker_id, 0))
+    # in order from the start: to sort 50,000 takes longer than all the rest
+    return [BrokerPartition(broker_id, n) for broker_id in sorted(counts) for n in range(counts[broker_id])]
