@@ -33,12 +33,19 @@ class _Pin:
 
 
 class Reader:
-    """Reads partition logs. Keeps a bounded number of segment files open; those in use by the thread stay."""
+    """Reads partition logs. Keeps a bounded number of segment files open; those in use by the thread stay.
+
+    The thread may be hundreds of reads ahead of the loop. So it hands over a few files that it opened, and closes those
+    beyond at once.
+    """
 
     def __init__(self, files: Files, worker: Worker, limit: int) -> None:
         self._files = files
         self._worker = worker
         self._limit = limit
+        self._most_ahead = max(1, limit // 4)
+        self._handed = 0  # files that the thread opened and left open; only the thread counts
+        self._taken = 0  # those of them that the loop has heard of; only the loop counts
         self._open: dict[tuple[str, int], int] = {}  # least recently used first
         self._pins: dict[tuple[str, int], _Pin] = {}
 
@@ -86,18 +93,15 @@ class Reader:
         pin = self._pins.setdefault(name, _Pin())
         pin.count += 1
 
-        def work() -> tuple[int, bytes]:
+        def work() -> tuple[int | None, bytes]:
             if fd is not None:
                 return fd, self._files.pread(fd, want.size, want.position)
-            opened = self._files.open(f"{want.directory}/{segment_name(want.base)}")
-            try:
-                return opened, self._files.pread(opened, want.size, want.position)
-            except BaseException:
-                self._files.close(opened)
-                raise
+            return self._open_and_read(want)
 
-        def finish(result: tuple[int, bytes] | None, error: BaseException | None) -> None:
-            self._unpin(name, pin, None if result is None else result[0])
+        def finish(result: tuple[int | None, bytes] | None, error: BaseException | None) -> None:
+            used = None if result is None else result[0]
+            self._taken += fd is None and used is not None
+            self._unpin(name, pin, used)
             if result is None:
                 done(None, error)
                 return
@@ -105,6 +109,19 @@ class Reader:
             done([data, *want.rest] if len(data) == want.size else [data], None)
 
         self._worker.submit(work, finish)
+
+    def _open_and_read(self, want: Cold) -> tuple[int | None, bytes]:
+        """Return what is wanted and the file opened for it, None if it is closed again. In the thread."""
+        opened = self._files.open(f"{want.directory}/{segment_name(want.base)}")
+        keep = False
+        try:
+            data = self._files.pread(opened, want.size, want.position)
+            keep = self._handed - self._taken < self._most_ahead
+        finally:
+            if not keep:
+                self._files.close(opened)
+        self._handed += keep
+        return (opened if keep else None), data
 
     def forget(self, directory: str, base: int) -> None:
         """Close a segment that is going away, now or when the thread is done with it; its name may come again."""
@@ -124,7 +141,7 @@ class Reader:
             self.forget(*name)
 
     def _unpin(self, name: tuple[str, int], pin: _Pin, fd: int | None) -> None:
-        """A read has ended; `fd` is the file it used, None if it failed."""
+        """A read has ended; `fd` is the file it used, None if that is closed."""
         pin.count -= 1
         if pin.doomed:
             if fd is not None:

@@ -297,6 +297,27 @@ def cold() -> Iterator[tuple[SimDisk, InlineThreads, Reader, PartitionLog]]:
 Read = tuple[Parts | None, BaseException | None]
 
 
+def test_hundreds_of_reads_at_once_open_no_more_files_than_a_reader_may_have() -> None:
+    disk = SimDisk(Random(1), cold=0.0)
+    threads = InlineThreads(queued=True)
+    reader = Reader(disk, threads.worker("read"), 8)
+    read: list[Read] = []
+    for number in range(100):
+        make(disk, f"/d/t-{number}/{segment_name(0)}", b"a" * 100)
+        want = Cold(f"/d/t-{number}", 0, 0, 50, [])
+        reader.read_cold(want, lambda *outcome: read.append(outcome))  # done in the thread; the loop is behind
+        assert len(disk.media.opened) <= 2
+    threads.run()
+    assert [parts for parts, _ in read] == [[b"a" * 50]] * 100
+    for number in range(50):
+        reader.read_cold(Cold(f"/d/t-{number}", 0, 0, 50, []), lambda *outcome: read.append(outcome))
+        threads.run()
+        assert len(disk.media.opened) <= 8
+    assert len(disk.media.opened) == 8, "in turn all are kept, up to the limit"
+    reader.close()
+    assert not disk.media.opened
+
+
 def test_a_read_that_must_wait_joins_file_and_tail(cold: tuple[SimDisk, InlineThreads, Reader, PartitionLog]) -> None:
     _, threads, reader, log = cold
     want = reader.slice(log, 120, 60)
