@@ -244,12 +244,25 @@ async def test_messages_behind_one_that_is_refused_keep_their_order(
     for each in others:
         behave(*each)
     results = await asyncio.gather(*sending)
-    assert [len(result) for result in results] == [4096] * 3  # the first goes one by one
-    assert len(broker.of(Put)) == 4096
+    assert [len(result) for result in results] == [4096] * 3
+    assert [batch.record_count for batch in batches(broker)[4:]] == [2048, 2048, 4096, 4096]
     assert stored(broker) == [b"0", *[b"1"] * 4096, *[b"2"] * 4096, *[b"3"] * 4096]
 
 
 # what is refused
+
+
+async def test_when_all_of_a_batch_is_refused_that_is_found_out_soon(
+    broker: FakeBroker, mq: metaq.aio.MessageQueue
+) -> None:
+    broker.always(Mput, status(500, "disk full"))
+    with pytest.raises(Refused, match="disk full") as caught:
+        await mq.producer("t").send_many([b"x"] * 4096, partition=0)
+    assert caught.value.__notes__ == ["message 0 of 4096; 4096 were not acknowledged"]
+    assert len(batches(broker)) < 30
+    broker.always(Mput, behave)
+    assert len(await mq.producer("t").send_many([b"x"] * 4096, partition=0)) == 4096
+    assert len(batches(broker)) < 32
 
 
 async def test_one_bad_message_does_not_fail_its_neighbours(broker: FakeBroker, mq: metaq.aio.MessageQueue) -> None:

@@ -42,6 +42,7 @@ class Batch(Call):
         "count",
         "expires",
         "is_out",
+        "order",
         "owner",
         "parcels",
         "records",
@@ -49,8 +50,9 @@ class Batch(Call):
         "uncertain",
     )
 
-    def __init__(self, owner: Owner, parcels: Sequence[Parcel]) -> None:
+    def __init__(self, owner: Owner, parcels: Sequence[Parcel], order: tuple[int, ...]) -> None:
         self.owner = owner
+        self.order = order  # among those of one outbox; (5, 0) and (5, 1) are the halves of (5,)
         self.parcels = parcels
         self.count = sum(parcel.count for parcel in parcels)
         self.expires = min(parcel.expires for parcel in parcels)  # loop time
@@ -62,6 +64,11 @@ class Batch(Call):
         self.uncertain: ClientError | None = None  # what came of an attempt that may have stored it
         self.address = ""  # where it was sent last
 
+    @property
+    def smallest(self) -> int:
+        """Bytes of the smallest body."""
+        return min(len(body) for parcel in self.parcels for body in parcel.bodies)
+
     def answer(self, reply: Reply) -> None:
         self.is_out = False
         self.owner.on_answer(self, reply)
@@ -69,6 +76,22 @@ class Batch(Call):
     def fail(self, error: ClientError) -> None:
         self.is_out = False
         self.owner.on_failed(self, error)
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """Return two batches in place of one of at least two messages, in order."""
+    middle = batch.count // 2
+    found: list[Batch] = []
+    for number, (first, end) in enumerate(((0, middle), (middle, batch.count))):
+        parcels = []
+        begin = 0
+        for parcel in batch.parcels:
+            start, stop = max(first - begin, 0), min(end - begin, parcel.count)
+            begin += parcel.count
+            if start < stop:
+                parcels.append(parcel if stop - start == parcel.count else parcel.part(start, stop))
+        found.append(Batch(batch.owner, parcels, (*batch.order, number)))
+    return found
 
 
 def pack_records(parcels: Sequence[Parcel]) -> bytes:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from metaq.client.batch import Batch, Stamp, next_batch
+from metaq.client.batch import Batch, Stamp, halves, next_batch
 from metaq.client.parcel import MOST_BYTES, MOST_RECORDS, Parcel
 from metaq.client.picker import takes_batches
 from metaq.client.routes import Route
@@ -19,8 +19,8 @@ from metaq.protocol.encoder import mput_head
 
 log = logging.getLogger(__name__)
 
-_UNDER_WAY: Final = 5  # batches; so many a broker remembers
-_NO_HOLE: Final = 1 << 63
+_UNDER_WAY: Final = 5  # batches; so many a broker remembers, the oldest without an answer must be among them
+_NONE: Final = 1 << 63
 _EARLY: Final = 0.01  # seconds a timer may be early
 _ATTEMPTS: Final = 4  # a batch is sent again when a fraction of its time is over without an answer
 
@@ -70,9 +70,11 @@ class Outbox:
         self._waiting: deque[Parcel] = deque()
         self._open: Parcel | None = None  # the last one that waits, if more may be added
         self._records = self._size = 0  # of those that wait, the open one left out
+        self._formed = 0  # batches, the halves of others left out
         self._under_way: list[Batch] = []  # in the order of their stamps
         self._again: list[Batch] = []  # to be sent in the next epoch, in this order
-        self._hole = _NO_HOLE  # the first number of this epoch under which certainly nothing is stored, nor behind it
+        self._hole = _NONE  # the first number of this epoch under which certainly nothing is stored, nor behind it
+        self._unwanted = _NONE  # bytes of the smallest message that was refused since one was stored
         self._drains = False  # the next epoch begins when nothing is under way
         self._task: asyncio.Task[None] | None = None  # waits for the broker
         self._is_closed = False
@@ -116,7 +118,12 @@ class Outbox:
         """Say whether a parcel, a full one or a small one, would leave at once."""
         if self._waiting or self._open is not None or self._again or self._drains or self._task is not None:
             return False
-        return not self._under_way or (full and len(self._under_way) < _UNDER_WAY)
+        return not self._under_way or (full and self._has_window)
+
+    @property
+    def _has_window(self) -> bool:
+        """Whether the broker would still remember the oldest batch under way once it has the next one."""
+        return not self._under_way or self._sequence - self._under_way[0].stamp.sequence < _UNDER_WAY
 
     @property
     def is_busy(self) -> bool:
@@ -131,10 +138,12 @@ class Outbox:
             self._drains = False
             self._epoch += 1
             self._sequence = 0
-            self._hole = _NO_HOLE
-        while not self._drains and self._task is None and len(self._under_way) < _UNDER_WAY:
-            if not self._again and self._under_way and not self.is_full:
+            self._hole = _NONE
+        while not self._drains and self._task is None and self._has_window:
+            if self._under_way and not (self._again or self.is_full):
                 return
+            if self._under_way and any(len(batch.order) > 1 for batch in (self._under_way[0], *self._again[:1])):
+                return  # while it is found out which message is unwanted, one goes after the other
             if not (self._again or self._waiting or self._open is not None):
                 return
             route = self._owner.quick_route(self.partition)
@@ -164,7 +173,8 @@ class Outbox:
             parcels.append(self._waiting.popleft())
         self._records -= records
         self._size -= size
-        return Batch(self, parcels)
+        self._formed += 1
+        return Batch(self, parcels, (self._formed,))
 
     def _send(self, batch: Batch, link: Link) -> None:
         opaque = link.next_opaque()
@@ -210,6 +220,7 @@ class Outbox:
 
     def _stored(self, batch: Batch, id: int, offset: int) -> None:
         self._under_way.remove(batch)
+        self._unwanted = _NONE
         name = str(self.partition)
         for parcel in batch.parcels:
             parcel.stored_at(id, name, offset)
@@ -239,7 +250,10 @@ class Outbox:
             self._again.sort(key=_order)
 
     def _refused(self, batch: Batch, error: Refused) -> None:
-        """Nothing of it is stored; find out which of its messages the broker does not want."""
+        """Nothing of it is stored; find out which of its messages the broker does not want.
+
+        Only their sizes differ in its eyes: where one is unwanted, a larger one is too, until something is stored.
+        """
         self._under_way.remove(batch)
         self._drains = True
         self._hole = min(self._hole, batch.stamp.sequence)
@@ -249,11 +263,12 @@ class Outbox:
                     self._owner.place(parcel, self.partition, batch.address, error)
                 else:
                     self._fail_parcel(parcel, error, batch.address)
-        elif batch.count == 1 or self._is_closed:
+        elif batch.count == 1 or batch.smallest >= self._unwanted or self._is_closed:
+            self._unwanted = min(self._unwanted, batch.smallest)
             self._fail(batch, error)
         else:
-            for parcel in batch.parcels:
-                self._owner.put_each(parcel, parcel.fixed, None)
+            self._again += halves(batch)
+            self._again.sort(key=_order)
 
     def _give_up(self, batch: Batch, error: ClientError) -> None:
         """Its outcome stays unknown. Those behind it are sent again if it was not stored: see _out_of_order."""
@@ -374,5 +389,5 @@ class Outbox:
             self._fail_parcel(self._waiting.popleft(), error(), "")
 
 
-def _order(batch: Batch) -> Stamp:
-    return batch.stamp
+def _order(batch: Batch) -> tuple[int, ...]:
+    return batch.order

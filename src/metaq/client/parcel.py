@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from threading import Lock
 from time import monotonic
@@ -101,6 +102,23 @@ class Parcel:
         """Nothing is added any more."""
         self.count = len(self.bodies)
         self.size = sum(map(len, self.bodies)) + HEADER_SIZE * self.count
+
+    def part(self, start: int, end: int) -> "Parcel":
+        """Return a sealed parcel of some of its messages; what becomes of them is passed on to this one."""
+        part = Parcel(self.timeout, self.fixed)
+        part.expires, part.avoid = self.expires, self.avoid
+        for index in range(start, end):
+            part.add(self.bodies[index], 0 if self.flags is None else self.flags.get(index, 0))
+            part.call_when_known(index - start, partial(self._pass_on, part, index - start, start))
+        part.seal()
+        return part
+
+    def _pass_on(self, part: "Parcel", index: int, start: int) -> None:
+        outcome = part.outcome(index)
+        if isinstance(outcome, Exception):
+            self.failed(start + index, outcome)
+        elif outcome is not None:
+            self.stored(start + index, outcome)
 
     # its outcomes, in the loop
 
