@@ -221,6 +221,7 @@ _EPOCH: Final = struct.Struct(">BIiq")
 _BATCH: Final = struct.Struct(">BIqIIqqiq")
 
 _RUN_KIND: Final = int(Kind.RUN)
+_STAMP_KIND: Final = int(Kind.STAMP)
 _RUN_SIZE: Final = _RUN.size
 _unpack_run: Final = _RUN.unpack_from
 _new: Final = tuple.__new__  # half the price of calling the class, once for every run of a journal
@@ -254,8 +255,14 @@ def pack(entry: Entry) -> bytes:
             return _ID.pack(Kind.DROP, log_id)
         case Epoch(log_id, epoch, start):
             return _EPOCH.pack(Kind.EPOCH, log_id, epoch, start)
-        case Batch(log_id, offset, length, count, first_id, stamp):
-            return _BATCH.pack(Kind.STAMP, log_id, offset, length, count, first_id, *stamp)
+        case Batch():
+            return pack_batch(entry)
+
+
+def pack_batch(batch: Batch) -> bytes:
+    """Return what `pack` does, at half the price."""
+    log_id, offset, length, record_count, first_id, (producer, epoch, sequence) = batch
+    return _BATCH.pack(_STAMP_KIND, log_id, offset, length, record_count, first_id, producer, epoch, sequence)
 
 
 def unpack(payload: memoryview) -> Iterator[Entry]:

@@ -22,6 +22,7 @@ _PRODUCERS: Final = 100_000
 _SENT: Final = Struct(">iqqIIqd")
 _SIZE: Final = _SENT.size
 _unpack_from = _SENT.unpack_from
+_unpack_number = Struct(">iq").unpack_from  # epoch and sequence
 
 Packed = Mapping[tuple[int, int], bytes]  # of (producer, log id)
 
@@ -85,21 +86,13 @@ class ProducerTable:
         """
         producer, epoch, sequence = stamp
         batches = self._sent.get((producer, log_id), b"")
-        for start in range(len(batches) - _SIZE, -1, -_SIZE):
-            found = Sent(*_unpack_from(batches, start))
-            if (found.epoch, found.sequence) == (epoch, sequence):
-                if found.length != length or found.record_count not in (count, 0):
-                    raise BadRequest(
-                        f"batch {sequence} of epoch {epoch} was stored with {found.record_count} records in"
-                        f" {found.length} bytes, this one has {count} in {length}"
-                    )
-                return found
-        last_epoch, last = _unpack_from(batches, len(batches) - _SIZE)[:2] if batches else (0, -1)
-        if epoch > last_epoch or not batches:
-            if sequence == 0:
-                return None
-        elif epoch == last_epoch and sequence == last + 1:
+        newest = len(batches) - _SIZE
+        last_epoch, last = _unpack_number(batches, newest) if batches else (0, -1)
+        if sequence == (last + 1 if epoch == last_epoch else 0) and epoch >= last_epoch:
             return None
+        for start in range(newest, -1, -_SIZE):
+            if _unpack_number(batches, start) == (epoch, sequence):
+                return _same(Sent(*_unpack_from(batches, start)), length, count)
         raise SequenceConflict(last_epoch, last + 1, epoch, sequence)
 
     def age_out(self, now: float, age: float) -> None:
@@ -135,6 +128,16 @@ class ProducerTable:
     def states(self) -> list[ProducerState]:
         """Return the table as a checkpoint keeps it."""
         return list(states_of(self._sent, None))
+
+
+def _same(found: Sent, length: int, count: int) -> Sent:
+    """Return what was stored under a stamp. Raises BadRequest if it is another batch."""
+    if found.length != length or found.record_count not in (count, 0):
+        raise BadRequest(
+            f"batch {found.sequence} of epoch {found.epoch} was stored with {found.record_count} records in"
+            f" {found.length} bytes, this one has {count} in {length}"
+        )
+    return found
 
 
 def states_of(packed: Packed, visible: Mapping[int, int] | None) -> Iterator[ProducerState]:

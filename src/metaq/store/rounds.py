@@ -11,7 +11,7 @@ from typing import Final
 
 from metaq.errors import DiskFull, StoreError
 from metaq.ports import Scheduler
-from metaq.store.entries import Batch, Create, Intent, Kind, Roll, pack, pack_run_head
+from metaq.store.entries import Batch, Create, Intent, Kind, Roll, pack, pack_batch, pack_run_head
 from metaq.store.journal import Journal
 from metaq.store.large import LargeRun, LargeRuns, LargeWriter
 from metaq.store.log import Countdown, Gate, PartitionLog, tell
@@ -223,7 +223,7 @@ class Rounds:
         waiting = {log: stamps for log, stamps in self._stamps.items() if log.held}
         for log, stamps in self._stamps.items():
             if not log.held:
-                self._parts.extend(map(pack, stamps))
+                self._parts.extend(map(pack_batch, stamps))
         self._stamps = waiting
 
     def _want_sync(self, log: PartitionLog, messages: int) -> None:
@@ -335,7 +335,7 @@ class Rounds:
         log.roll_at = -1
         self.waiting_bytes += len(data)  # until it is released
         offset = log.end - len(data)
-        stamps = [(batch.offset >= offset, pack(batch)) for batch in self._stamps.pop(log, ())]
+        stamps = [(batch.offset >= offset, pack_batch(batch)) for batch in self._stamps.pop(log, ())]
         self._parts.extend(stamp for its, stamp in stamps if not its)  # of what stands before a roll of this round
         return LargeRun(log, log.bases[-1], offset, data, b"".join(stamp for its, stamp in stamps if its))
 
