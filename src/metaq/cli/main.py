@@ -29,6 +29,7 @@ class Root(Commands):
         "server": "metaq.cli.server:server",
         "produce": "metaq.cli.produce:produce",
         "consume": "metaq.cli.consume:consume",
+        "bench": "metaq.cli.bench:bench",
         "topics": "metaq.cli.topics:topics",
         "groups": "metaq.cli.groups:groups",
         "brokers": "metaq.cli.brokers:brokers",

@@ -95,7 +95,16 @@ class Meter:
         """One more message, of so many bytes of `size`."""
         self.messages += 1
         self._bytes += size
-        if not self.messages % _LOOK and (now := time.monotonic()) > self._told + _REFRESH:
+        if not self.messages % _LOOK:
+            self._tell()
+
+    def add(self, messages: int) -> None:
+        """So many more messages."""
+        self.messages += messages
+        self._tell()
+
+    def _tell(self) -> None:
+        if (now := time.monotonic()) > self._told + _REFRESH:
             self._told = now
             rate = f"{self.messages:,} messages, {self.messages / (now - self._began):,.0f}/s"
             self._progress.update(self._task, completed=self._bytes, rate=rate)
