@@ -23,6 +23,7 @@ _SENT: Final = Struct(">iqqIIqd")
 _SIZE: Final = _SENT.size
 _unpack_from = _SENT.unpack_from
 _unpack_number = Struct(">iq").unpack_from  # epoch and sequence
+_unpack_place = Struct(">12xqI").unpack_from  # offset and length
 
 Packed = Mapping[tuple[int, int], bytes]  # of (producer, log id)
 
@@ -37,11 +38,6 @@ class Sent(NamedTuple):
     record_count: int
     first_id: int
     time: float
-
-    @property
-    def end(self) -> int:
-        """The offset behind it."""
-        return self.offset + self.length
 
 
 class ProducerTable:
@@ -152,9 +148,11 @@ def states_of(packed: Packed, visible: Mapping[int, int] | None) -> Iterator[Pro
 
 
 def _below(batches: bytes, end: int) -> bytes:
-    """Return without those that do not end at or below an offset."""
-    last = Sent(*_unpack_from(batches, len(batches) - _SIZE))
-    if last.end <= end:
-        return batches
-    rows = (batches[start : start + _SIZE] for start in range(0, len(batches), _SIZE))
-    return b"".join(row for row in rows if Sent(*_unpack_from(row)).end <= end)
+    """Return those that end at or below an offset; they stand in the order of their offsets."""
+    size = len(batches)
+    while size:
+        offset, length = _unpack_place(batches, size - _SIZE)
+        if offset + length <= end:
+            break
+        size -= _SIZE
+    return batches[:size]
