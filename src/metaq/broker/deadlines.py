@@ -26,10 +26,14 @@ class Deadlines:
         self._order: list[int] = []  # a heap of the keys of _groups
         self._timer: Timer | None = None  # for the first of them
 
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return sum(map(len, self._groups.values()))
+
     def end_of(self, wait: int) -> int:
         """Return when a wait of so many ms that begins now ends: what `add` and `remove` take."""
         grain = _FINE if wait < _LONG else _COARSE
-        return (int(self._scheduler.time() * 1000) + wait) // grain * grain + grain
+        return (int(self._scheduler.time() * 1000) + 1 + wait) // grain * grain + grain
 
     def add(self, waiting: Waiting, end: int) -> None:
         """Have `expire` called at the end, or soon if that is past."""
@@ -55,7 +59,7 @@ class Deadlines:
 
     def _fire(self) -> None:
         self._timer = None
-        now = self._scheduler.time() * 1000
+        now = self._scheduler.time() * 1000 + 1  # a timer may fire a rounding error early, again and again
         told: list[Waiting] = []
         while self._order and len(told) < _AT_ONCE:
             group = self._groups[self._order[0]]

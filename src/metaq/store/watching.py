@@ -15,6 +15,10 @@ class Watching:
         self._logs = logs
         self._awaited: dict[TopicPartition, Watchers] = {}
 
+    def __len__(self) -> int:
+        """Return how many partitions somebody waits for."""
+        return len(self._awaited) + sum(log.watchers is not None for log in self._logs.values())
+
     def watch(self, key: TopicPartition, watcher: Watcher) -> None:
         """Have `watcher` told when something becomes visible there, or the log is cut or dropped, or at `wake`."""
         log = self._logs.get(key)

@@ -2,10 +2,12 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaq.protocol import decoder as module
+from metaq.protocol import grammar
 from metaq.protocol.commands import Command
 from metaq.protocol.decoder import Decoder, Limits
 from metaq.protocol.encoder import encode
@@ -88,3 +90,26 @@ def test_puts_are_decoded_alike_hot_and_cold(length: bytes, flag: int, checksum:
     cold = decode([stream])
     assert decode([stream]) == cold
     assert decode([stream, stream]) == decode([stream + stream])
+
+
+@given(
+    st.lists(fragments.filter(lambda piece: b" " not in piece), min_size=3, max_size=3),
+    st.sampled_from([b"wait", b"wai", b"wait wait", b"Wait"]),
+    st.one_of(fragments, st.sampled_from([b"0", b"-1", b"30000", b"030", b"+1", b"9223372036854775807", b"1" * 19])),
+)
+def test_gets_that_wait_are_decoded_alike_hot_and_cold(numbers: list[bytes], word: bytes, wait: bytes) -> None:
+    stream = b"get test g 0 %b %b %b %b %b\r\n" % (*numbers, word, wait)
+    module._readers.clear()
+    cold = decode([stream])
+    assert decode([b"get test g 0 1 1 1\r\n"])[1] is None
+    assert decode([stream]) == cold
+
+
+@given(st.lists(st.lists(fragments, min_size=3, max_size=5).map(b" ".join), max_size=3))
+def test_lines_of_an_mget_are_read_as_tokens_are(lines: list[bytes]) -> None:
+    body = b"".join(line + b"\r\n" for line in lines)
+    stream = b"mget g 10 0 %d 1\r\n" % len(body) + body
+    got = decode([stream], Limits())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grammar, "_PLAIN_WANT", 0)
+        assert decode([stream], Limits()) == got
