@@ -141,17 +141,19 @@ class Producer:
         if attribute is None and timeout is None and type(data) is bytes:
             with self._lock:  # spelled out: this runs for every message
                 parcel = self._open
-                index = len(parcel.bodies)
-                left = self._open_left - len(data) - _EACH
-                fits = left >= 0 and index < self._open_most and partition == self._open_place
-                starts = False
-                if fits:
-                    parcel.bodies.append(data)
-                    self._open_left = left
-                    starts, self._is_pumping = not self._is_pumping, True
-            if fits:
-                if starts:
-                    self._begin_to_pump()
+                bodies = parcel.bodies
+                index = len(bodies)
+                left = self._open_left - len(data)
+                if left >= 0 and index < self._open_most and partition == self._open_place:
+                    bodies.append(data)
+                    self._open_left = left - _EACH
+                    if self._is_pumping:
+                        return Sent(parcel, index)
+                    self._is_pumping = True
+                else:
+                    index = -1
+            if index >= 0:
+                self._begin_to_pump()
                 return Sent(parcel, index)
         return self._send_apart(data, attribute, partition, timeout)
 
