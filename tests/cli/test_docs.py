@@ -1,4 +1,4 @@
-"""Every sample of README.md, quickstart.md and tutorial.md: commands print what is shown below, Python runs."""
+"""Every sample of README.md, quickstart.md, tutorial.md, partitions.md: commands print what is shown, Python runs."""
 
 import os
 import re
@@ -90,7 +90,7 @@ def fits(output: str, expected: str) -> bool:
     return all_found and ("…" in expected.splitlines() or len(lines) == len(patterns))
 
 
-@pytest.mark.parametrize("document", ["../README.md", "quickstart.md", "tutorial.md"])
+@pytest.mark.parametrize("document", ["../README.md", "quickstart.md", "tutorial.md", "partitions.md"])
 def test_every_sample_does_what_is_shown(document: str, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     blocks = sorted([*samples(document, "console"), *samples(document)], key=lambda sample: sample.line)
