@@ -163,3 +163,16 @@ async def test_polls_and_timeouts_count_as_gets_and_misses(dial: Dial, broker: S
     await peer.asks(b"get test g 0 25 1000 3 wait 10\r\n")
     after = broker.running.broker.statistics.commands()
     assert (after.get - before.get, after.get_miss - before.get_miss) == (2, 1)
+
+
+async def test_a_thousand_polls_of_one_partition_are_answered_with_its_next_message(
+    dial: Dial, broker: Serving
+) -> None:
+    peer, producer = await dial(), await dial()
+    await peer.sends(b"".join(b"get test g 0 0 1000 %d wait 60000\r\n" % opaque for opaque in range(1000)))
+    await peer.stays_silent_until(producer.asks(b"version 1\r\n"))
+    assert broker.running.broker.polls.lines == 1000
+    await producer.asks(HELLO)
+    answers = [await peer.frame() for _ in range(1000)]
+    assert [int(answer.partition(b"\r\n")[0].split()[2]) for answer in answers] == list(range(1000))
+    assert broker.running.broker.polls.lines == 0

@@ -26,7 +26,8 @@ class Gate(Protocol):
 class Watcher(Protocol):
     """Somebody who waits for a log to move. As a gate it may send, and it may read, but not append or commit."""
 
-    def woken(self) -> None: ...
+    def woken(self, nth: int) -> None:
+        """Hear that it moved, as the nth of those told now, from 0: with thousands, the later ones may take turns."""
 
 
 class Countdown:
@@ -197,8 +198,8 @@ class PartitionLog:
     def wake(self) -> None:
         """Tell those who wait at the end of the log that it moved, or is gone. None of them is told a second time."""
         watchers, self.watchers = self.watchers, None
-        for watcher in watchers or ():
-            watcher.woken()
+        for nth, watcher in enumerate(watchers or ()):
+            watcher.woken(nth)
 
 
 def segment_name(base: int) -> str:

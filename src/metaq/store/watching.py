@@ -55,5 +55,5 @@ class Watching:
                 log.watchers = None
         for key in [key for key in self._awaited if topic in (None, key.topic)]:
             woken |= self._awaited.pop(key)
-        for watcher in woken:
-            watcher.woken()
+        for nth, watcher in enumerate(woken):
+            watcher.woken(nth)
