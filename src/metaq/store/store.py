@@ -28,18 +28,14 @@ log_ = logging.getLogger(__name__)
 
 _SHORTEST_INTERVAL = 0.01  # seconds between syncs, whatever `unflushInterval` says
 _LOGS_IN_A_TURN = 5000
-_IDLE_LOOK = (
-    0.001  # seconds between looks whether the last round has gone, when closing
-)
+_IDLE_LOOK = 0.001  # seconds between looks whether the last round has gone, when closing
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def place_of(config: BrokerConfig) -> Place:
     """Return where a configuration keeps its files; the data path of [system] comes first."""
-    others = sorted(
-        {topic.data_path for topic in config.topics} - {config.data_path, ""}
-    )
+    others = sorted({topic.data_path for topic in config.topics} - {config.data_path, ""})
     roots = [Root("", config.data_path), *(Root(path, path) for path in others)]
     return Place(config.data_log_path, tuple(roots))
 
@@ -51,53 +47,35 @@ class MessageStore:
     with the error, if the journal cannot be written any more; the broker must end then.
     """
 
-    def __init__(
-        self, config: BrokerConfig, world: World, opened: Opened, writer: PartitionFiles
-    ) -> None:
+    def __init__(self, config: BrokerConfig, world: World, opened: Opened, writer: PartitionFiles) -> None:
         loop = asyncio.get_running_loop()
         self._config = config
         self._world = world
         self._place = place_of(config)
         self._logs: dict[TopicPartition, PartitionLog] = {}
         self.watching = Watching(self._logs)
-        self._settings: dict[
-            str, TopicConfig
-        ] = {}  # as config.topic(name) gives them, which looks through a list
+        self._settings: dict[str, TopicConfig] = {}  # as config.topic(name) gives them, which looks through a list
         self._locks: list[int] = []
         self._sync_timer: asyncio.TimerHandle | None = None
-        self.failed: Callable[[Exception], None] = lambda error: log_.critical(
-            "the journal failed: %s", error
-        )
+        self.failed: Callable[[Exception], None] = lambda error: log_.critical("the journal failed: %s", error)
         self._journal_worker = world.threads.worker("metaq-journal")
         self._files_worker = world.threads.worker("metaq-files")
         self._read_worker = world.threads.worker("metaq-read")
         boot_id = read_boot_id(world.files)
         identity = Identity(opened.generation, boot_id, config.journal_file_size)
         workers = (self._journal_worker, self._files_worker)
-        self.journal = Journal(
-            f"{self._place.own}/journal", identity, world.files, workers, world.clock
-        )
+        self.journal = Journal(f"{self._place.own}/journal", identity, world.files, workers, world.clock)
         self.space = Space(
-            world.files,
-            [self._place.own, *(root.path for root in self._place.roots)],
-            config.disk_reserve,
+            world.files, [self._place.own, *(root.path for root in self._place.roots)], config.disk_reserve
         )
         wanted = asyncio.Event()
         self.mover = Mover(self._files_worker, writer, config.tail_memory, wanted)
-        self.rounds = Rounds(
-            self.journal, loop, self.mover, config.large_run, self._fail
-        )
-        self.pressure: Callable[[], None] = lambda: (
-            None
-        )  # told when `congested` becomes true
-        self.reader = Reader(
-            world.files, self._read_worker, open_files(config, world.files)
-        )
+        self.rounds = Rounds(self.journal, loop, self.mover, config.large_run, self._fail)
+        self.pressure: Callable[[], None] = lambda: None  # told when `congested` becomes true
+        self.reader = Reader(world.files, self._read_worker, open_files(config, world.files))
         self.producers = opened.producers
         self.next_log_id = opened.next_log_id
-        self.housekeeping = Housekeeping(
-            self, self, self._place.own, world.files, world.clock
-        )
+        self.housekeeping = Housekeeping(self, self, self._place.own, world.files, world.clock)
         self.housekeeping.wanted = wanted
         self.housekeeping.journal_limit = config.journal_limit
         self.housekeeping.boot_id = boot_id.hex()
@@ -119,9 +97,7 @@ class MessageStore:
         self.mover.failed = self.rounds.give_up
 
     @classmethod
-    def open(
-        cls, config: BrokerConfig, world: World, foreign: Foreign = Foreign.REFUSE
-    ) -> "MessageStore":
+    def open(cls, config: BrokerConfig, world: World, foreign: Foreign = Foreign.REFUSE) -> "MessageStore":
         """Recover and open. Blocks; call it from a coroutine, before the port opens. Raises StoreError or OSError.
 
         Afterwards the folder is marked: a Java broker refuses to start on it until `close` has ended in order.
@@ -158,13 +134,7 @@ class MessageStore:
         self.housekeeping.schedule(self.all(), self._world.clock.time())
 
     def _add_found(self, found: OpenedLog) -> None:
-        log = PartitionLog(
-            found.id,
-            found.key,
-            found.directory,
-            found.root.marker,
-            self._topic(found.key.topic),
-        )
+        log = PartitionLog(found.id, found.key, found.directory, found.root.marker, self._topic(found.key.topic))
         log.limit = self._config.max_segment_size
         log.restore(found.bases, found.holes, found.end)
         log.announced = True
@@ -173,10 +143,7 @@ class MessageStore:
         self._logs[found.key] = log
         if log.config.data_path and found.root.path != log.config.data_path:
             log_.warning(
-                "%s stays in %s, its dataPath %s is for new ones",
-                log.key,
-                found.root.path,
-                log.config.data_path,
+                "%s stays in %s, its dataPath %s is for new ones", log.key, found.root.path, log.config.data_path
             )
 
     # -- logs
@@ -201,14 +168,8 @@ class MessageStore:
         if log is not None:
             return log
         config = self._topic(key.topic)
-        root = (
-            self._place.root_of(config.data_path)
-            if config.data_path
-            else self._place.roots[0]
-        )
-        log = PartitionLog(
-            self.next_log_id, key, f"{root.path}/{key}", root.marker, config
-        )
+        root = self._place.root_of(config.data_path) if config.data_path else self._place.roots[0]
+        log = PartitionLog(self.next_log_id, key, f"{root.path}/{key}", root.marker, config)
         self.next_log_id += 1
         log.limit = self._config.max_segment_size
         log.restore([base], {}, base)
@@ -223,10 +184,7 @@ class MessageStore:
         """
         self._config = config
         self._settings.clear()
-        self._place = Place(
-            self._place.log_path,
-            tuple(dict.fromkeys([*self._place.roots, *place_of(config).roots])),
-        )
+        self._place = Place(self._place.log_path, tuple(dict.fromkeys([*self._place.roots, *place_of(config).roots])))
         for root in self._place.roots:
             self._world.files.make_dir(root.path)
         for number, log in enumerate(list(self._logs.values()), 1):
@@ -240,9 +198,7 @@ class MessageStore:
     def check_space(self, log: PartitionLog) -> None:
         """Raise DiskFull if the log's file system, or the journal's, is short of room."""
         full = self.space.full
-        if full and (
-            self._place.own in full or log.directory.rpartition("/")[0] in full
-        ):
+        if full and (self._place.own in full or log.directory.rpartition("/")[0] in full):
             raise DiskFull("disk full")
 
     def congested(self) -> bool:
@@ -272,9 +228,7 @@ class MessageStore:
         ValueError if `to` is not within it or if something of it is on its way.
         """
         if log.held or log.end != log.visible or not log.start <= to <= log.visible:
-            raise ValueError(
-                f"{log.key} cannot be cut to {to}: it goes from {log.start} to {log.visible}, and is busy"
-            )
+            raise ValueError(f"{log.key} cannot be cut to {to}: it goes from {log.start} to {log.visible}, and is busy")
 
         def then() -> None:
             for base in log.bases:
@@ -307,11 +261,7 @@ class MessageStore:
         """Note, durably, that records from the end on belong to the master of this term."""
         start = log.end
         self.rounds.announce(log)
-        self.rounds.add_entry(
-            pack(Epoch(log.id, epoch, start)),
-            lambda: log.epochs.append((epoch, start)),
-            gate,
-        )
+        self.rounds.add_entry(pack(Epoch(log.id, epoch, start)), lambda: log.epochs.append((epoch, start)), gate)
 
     # -- reads
 
@@ -330,9 +280,7 @@ class MessageStore:
 
     def _sync_later(self) -> None:
         """Sync what topics that do not wait for the disk have written, within the shortest `unflushInterval`."""
-        intervals = [
-            log.config.unflush_interval for log in self._logs.values() if not log.sync
-        ]
+        intervals = [log.config.unflush_interval for log in self._logs.values() if not log.sync]
         delay = max(_SHORTEST_INTERVAL, min(intervals, default=10.0))
         self._sync_timer = asyncio.get_running_loop().call_later(delay, self.sync_now)
 
@@ -357,9 +305,7 @@ class MessageStore:
                 raise StoreError(f"cannot empty the journal: {self.rounds.failure}")
             self.rounds.stop(StoreError("the store is closed"))
             await self.housekeeping.checkpoint(clean=True)
-            await call(
-                self._files_worker, partial(let_java_in, self._world.files, self._place)
-            )
+            await call(self._files_worker, partial(let_java_in, self._world.files, self._place))
         except OSError as exc:
             raise StoreError(f"cannot empty the journal: {exc}") from exc
         finally:
