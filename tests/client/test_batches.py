@@ -10,6 +10,7 @@ import metaq.aio
 from metaq.aio import LinkClosed, NoBroker, Refused, RequestTimeout
 from metaq.client.message import read_run
 from metaq.model import TopicPartition
+from metaq.net.link import LinkOptions
 from metaq.protocol.commands import Command, Mput, Put
 from metaq.record import walk
 from tests.client.conftest import QUICK
@@ -396,3 +397,18 @@ async def test_closing_ends_what_waits_and_what_is_under_way(broker: FakeBroker)
     sent += [await producer.send_nowait(b"x") for _ in range(6)]
     await mq.close()
     assert [type(each.exception()) for each in sent] == [LinkClosed] * 6 + [NoBroker] * 12
+
+
+async def test_a_connection_that_is_dead_is_given_up_however_much_is_sent_over_it(broker: FakeBroker) -> None:
+    quick = LinkOptions(
+        connect_timeout=2.0, first_delay=0.002, heartbeat_idle=0.05, heartbeat_timeout=0.02, heartbeat_failures=2
+    )
+    async with metaq.aio.connect(broker.url, link=quick) as mq:
+        producer = mq.producer("t", timeout=5.0)
+        await producer.send(b"0", partition=0)
+        for peer in broker.peers:
+            peer.transport.pause_reading()
+        waiting = [asyncio.ensure_future(producer.send(b"%d" % n, partition=n % 2)) for n in range(1, 3)]
+        async with asyncio.timeout(1.0):  # long before the batch would be sent again
+            assert [(await each).offset for each in waiting] == [0, 21]
+        assert broker.accepted == 2

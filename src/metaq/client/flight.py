@@ -6,19 +6,19 @@ from typing import Final
 
 from metaq.errors import RequestTimeout
 
-_MOST_BYTES: Final = 16 << 20
+MOST_IN_FLIGHT: Final = 16 << 20
 
 
 class Flight:
     """Messages without an outcome, counted; bytes of records too."""
 
-    __slots__ = ("_bytes", "_idle", "_loop", "_most", "_slots", "_topic", "count")
+    __slots__ = ("_idle", "_loop", "_slots", "_topic", "bytes", "count", "most")
 
     def __init__(self, topic: str, most: int) -> None:
         self.count = 0
         self._topic = topic
-        self._most = most
-        self._bytes = 0
+        self.most = most
+        self.bytes = 0
         self._loop = asyncio.get_running_loop()
         self._slots: deque[asyncio.Future[None]] = deque()
         self._idle: list[asyncio.Future[None]] = []
@@ -26,17 +26,17 @@ class Flight:
     @property
     def has_room(self) -> bool:
         """Whether another message may be sent."""
-        return self.count < self._most and self._bytes < _MOST_BYTES
+        return self.count < self.most and self.bytes < MOST_IN_FLIGHT
 
     def begin(self, count: int, size: int) -> None:
         """Count messages that are sent."""
         self.count += count
-        self._bytes += size
+        self.bytes += size
 
     def end(self, count: int, size: int) -> None:
         """Count messages that have an outcome."""
         self.count -= count
-        self._bytes -= size
+        self.bytes -= size
         while self._slots and self.has_room:
             slot = self._slots.popleft()
             if not slot.done():

@@ -69,6 +69,7 @@ class Producer:
         self._failed: deque[Parcel] = deque(maxlen=_MOST_REMEMBERED)
         self._order = asyncio.Lock()
         self._numbers: tuple[int, dict[int, BrokerPartition]] = (-1, {})  # of the only broker, at a generation
+        self._is_plain = self.is_free
         self._closed = False
 
     @property
@@ -109,8 +110,14 @@ class Producer:
 
         Raises NoBroker if it could not be sent. Other errors come with the result, or with `flush` if nobody asks it.
         """
-        spot = self._start_now(data, attribute, partition, timeout)
-        return Sent(*(spot or await self._start(data, attribute, partition, timeout)))
+        spot: Spot | None = None
+        if self._is_plain and attribute is None and partition is None and timeout is None and type(data) is bytes:
+            spot = self._shipping.add_quickly(data, self._options.timeout)
+        if spot is None:
+            spot = self._start_now(data, attribute, partition, timeout)
+            if spot is None:
+                spot = await self._start(data, attribute, partition, timeout)
+        return Sent(*spot)
 
     async def send_many(
         self,
@@ -182,7 +189,8 @@ class Producer:
         """Wait until no message is without an outcome; raise the first error that nobody has asked for."""
         self._shipping.flush()
         await self._flight.idle()
-        failed, self._failed = self._failed, deque(maxlen=_MOST_REMEMBERED)
+        failed = list(self._failed)
+        self._failed.clear()
         raise_unseen(failed)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from metaq.client.batch import Batch
-from metaq.client.flight import Flight
+from metaq.client.flight import MOST_IN_FLIGHT, Flight
 from metaq.client.outbox import Outbox
 from metaq.client.parcel import MOST_BYTES, MOST_RECORDS, Parcel
 from metaq.client.picker import Picker, takes_batches
@@ -15,6 +15,7 @@ from metaq.client.routes import Route
 from metaq.client.sending import Put
 from metaq.errors import ClientError, MetaqError, NoBroker, Refused
 from metaq.model import BrokerPartition
+from metaq.record import HEADER_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,26 @@ class Shipping:
             self._wake()
         index = parcel.add(body, flag)
         parcel.size += len(body)
+        if parcel.size > MOST_BYTES or index + 1 >= MOST_RECORDS:
+            self._seal()
+            self._flush_free()
+        return parcel, index
+
+    def add_quickly(self, body: bytes, timeout: float) -> tuple[Parcel, int] | None:
+        """Do that with a message without an attribute, and count it, if a parcel is open and more may be under way.
+
+        Spelled out: this runs for every message.
+        """
+        parcel, flight = self._open, self._flight
+        if parcel is None or parcel.timeout != timeout or flight.count >= flight.most or flight.bytes >= MOST_IN_FLIGHT:
+            return None
+        size = len(body)
+        bodies = parcel.bodies
+        index = len(bodies)
+        bodies.append(body)
+        flight.count += 1
+        flight.bytes += size + HEADER_SIZE
+        parcel.size += size
         if parcel.size > MOST_BYTES or index + 1 >= MOST_RECORDS:
             self._seal()
             self._flush_free()

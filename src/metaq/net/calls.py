@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._room: list[asyncio.Future[None]] = []
         self.in_flight = 0  # bytes of requests without an answer
-        self.used = self._loop.time()  # when bytes last went either way
+        self.used = self._loop.time()  # when bytes last came, or the first request left that waits for an answer
         self.lost: asyncio.Future[str] = self._loop.create_future()
 
     # what a link does with it
@@ -74,6 +74,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._reason is not None:
             call.fail(NoBroker(f"{self._address}: not sent: {self._reason or 'not connected yet'}"))
             return
+        if not self._pending:
+            self.used = self._loop.time()
         self._pending[opaque] = call
         self.in_flight += call.size
         if not self._out and not at_once:
@@ -166,7 +168,6 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         out, self._out, self._out_size = self._out, [], 0
         if out and self._transport is not None:
-            self.used = self._loop.time()
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _wake(self) -> None:
