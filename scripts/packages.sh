@@ -30,6 +30,10 @@ want_zookeeper() {
     [ -x /usr/share/zookeeper/bin/zkServer.sh ] || want zookeeper "tests with a real ZooKeeper are left out"
 }
 
+want_faketime() {
+    ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || want faketime "tests with a clock that is set back are left out"
+}
+
 want_mariadb() {
     command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || want mariadb-server "tests with a real MariaDB are left out"
 }

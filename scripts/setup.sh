@@ -24,6 +24,7 @@ case $target in
 esac
 if [ "$target" = test ]; then
     want_mariadb
+    want_faketime
 fi
 if [ "$target" = bench ]; then
     want_compiler

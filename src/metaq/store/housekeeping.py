@@ -29,6 +29,7 @@ _TICK: Final = 1.0  # seconds between looks at the disk and the calendar
 _CHECKPOINT_AGE: Final = 60.0  # seconds after which a journal is let go even if it is short
 _MANY_FILES: Final = 256  # files to sync from which on one call for the whole file system is quicker
 _SYNC_FILES: Final = 32  # files synced in one job: a read or a large run waits for no more than these
+_STEP_BACK: Final = 1.0  # seconds: less than that is a clock being kept right
 _PRODUCER_AGE: Final = 7 * 86400.0
 
 
@@ -90,6 +91,7 @@ class Housekeeping:
         self._last_checkpoint = clock.monotonic()
         self._covered = 0  # the sequence that the last checkpoint covers
         self._due: dict[str, float | None] = {}
+        self._looked = 0.0  # at the calendar, by the wall clock
         self._retired: list[str] = []
         self._one_checkpoint = asyncio.Lock()
         self._finished = False  # the clean checkpoint is made
@@ -203,6 +205,10 @@ class Housekeeping:
 
     async def retire(self, now: float) -> None:
         """Remove expired segments of the topics whose calendar says so."""
+        if (back := self._looked - now) > _STEP_BACK:  # or nothing would be due before the clock is there again
+            log_.warning("the clock was set back by %.0f seconds; segments are retired by the new time", back)
+            self._due = {text: Cron.parse(text).next_after(now) for text in self._due}
+        self._looked = now
         due = {text for text, time in self._due.items() if time is not None and time <= now}
         new = {log.config.delete_when for log in self._store.all()} - self._due.keys()
         for text in due | new:
