@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -229,6 +230,36 @@ def test_syncing_passes(files: ports.Files, fd: int) -> None:
     files.fdatasync(fd)
     with pytest.raises(OSError, match="descriptor"):
         files.fdatasync(1 << 20)
+
+
+def test_every_way_of_syncing_reaches_the_system_with_what_was_written(
+    files: ports.Files, fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing short of cutting the power shows that a sync was done; so what the system is asked for is looked at."""
+    asked: list[str] = []
+    where = {fd: "file"}
+
+    def hear(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def heard(number: int, *rest: object) -> object:
+            flags = " durable" if rest[2:] == (os.RWF_DSYNC,) else ""
+            asked.append(f"{name}{flags} {where.get(number) or os.readlink(f'/proc/self/fd/{number}')}")
+            return call(number, *rest)
+
+        return heard
+
+    for name in ("fdatasync", "fsync", "pwritev"):
+        monkeypatch.setattr(os, name, hear(name, getattr(os, name)))
+    monkeypatch.setattr("metaq.files._libc", SimpleNamespace(syncfs=hear("syncfs", lambda number: 0)))
+    files.fdatasync(fd)
+    files.pwrite_durable(fd, b"x" * 100, 0)
+    files.sync_dir(str(tmp_path))
+    files.sync_all(str(tmp_path))
+    assert asked == ["fdatasync file", "pwritev durable file", f"fsync {tmp_path}", f"syncfs {tmp_path}"]
+    asked.clear()
+    monkeypatch.setattr(os, "pwritev", lambda number, parts, position, flags: os.pwrite(number, parts[0][:3], position))
+    files.pwrite_durable(fd, b"0123456789", 0)
+    assert asked == ["fdatasync file"], "what one call did not take is synced too"
+    assert files.pread(fd, 10, 0) == b"0123456789"
 
 
 def test_clocks_tell_the_time() -> None:
