@@ -427,6 +427,25 @@ async def sync_behind_the_scenes(life: Life) -> None:
         life.model.synced()
 
 
+async def send_batches(life: Life) -> None:
+    """Stamped batches of two producers, small ones and large ones, through rolls, checkpoints and a start."""
+    for epoch in (0, 1):
+        life.open()
+        for sizes in ((30, 30), (900, 1200, 10), (1500, 1800), (100,)):
+            for key, producer in ((SAFE, 5), (FAST, 5), (SAFE, 6)):
+                life.batch(key, producer, *sizes, epoch=epoch)
+            await asyncio.sleep(0.0005)
+        await life.settle()
+        checkpoint = asyncio.ensure_future(life.checkpoint())
+        life.batch(SAFE, 5, 70, 3000)
+        await checkpoint
+        await life.settle()
+        await life.cut(SAFE, life.model.of(SAFE).puts[-2].offset)
+        life.batch(SAFE, 5, 200, 300)
+        await life.settle()
+        await life.close()
+
+
 async def refuse_for_want_of_room(life: Life) -> None:
     """A round that could not be written is none; the next one takes its place."""
     life.open()
@@ -506,5 +525,6 @@ SCENES: Final[dict[str, Scene]] = {
     "the journal given up": Scene(config(), (give_up_the_journal,)),
     "many files": Scene(other_place(config()), (sync_many_files_at_once,)),
     "sync behind the scenes": Scene(config(), (sync_behind_the_scenes,)),
+    "batches": Scene(config(), (send_batches,)),
     "no room": Scene(config(), (refuse_for_want_of_room,)),
 }
