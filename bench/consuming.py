@@ -60,6 +60,7 @@ class Backlog:
     folder: Path
     zk: str  # "" where there is none; then the Java consumer is left out
     size: int = BODY_SIZE  # bytes
+    late: Callable[[], bool] = lambda: False  # the time is over: begin with no other peer
 
     @property
     def case(self) -> str:
@@ -76,6 +77,8 @@ async def measure_consuming(samples: Samples, backlog: Backlog, say: Callable[[s
     async with our_broker(backlog) as address:
         await driver("metaq_loop", backlog.words("fill", address))
         for name in backlog.peers:
+            if backlog.late():
+                break
             say(f"{backlog.case}: {name}")
             try:
                 async with rival(name, backlog, address) as consume:

@@ -19,6 +19,9 @@ from bench.servers import Server
 from bench.systems import COUNTS, Client, System, driver_words
 
 GROUP: Final = "peers/"
+CASES: Final = (
+    "P1", "P3/100 B", "P3/1 KB", "P5", "P8", *(f"P{kind}/{count}" for kind in (2, 6) for count in COUNTS),
+)  # fmt: skip
 SIZE: Final = 100  # bytes
 KILO: Final = 1000
 PATIENCE: Final = 60.0  # seconds for one driver beyond those it measures
@@ -61,7 +64,9 @@ class Session:
             yield Work(f"P2/{few}", "many", f"t{few}", few)
             for size, name in ((SIZE, "100 B"), (KILO, "1 KB")):
                 yield Work(f"P3/{name}", "stream", f"t16s{size}", 16, size)
+        if synced is system.shows_late:
             yield Work("P5", "latency", "latency", 16)
+        if not synced:
             counts = counts[1:]
         for count in counts:
             yield Work(f"P{6 if synced else 2}/{count}", "many", f"t{count}", count)
@@ -82,6 +87,7 @@ async def measure_producing(session: Session, samples: Samples, round_: int, sys
             async with system.serve(folder, synced) as server:
                 await carry_out(session, samples, round_, system, server, works)
         except (LoadFailed, ServerFailed, OSError) as exc:
+            session.say(f"  {system.name}: {exc}")
             add_failure(samples, "P8/start" if not synced else "P6/16", system.clients[0].name, round_, exc)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +98,7 @@ async def carry_out(
 ) -> None:
     who = system.clients[0].name if system.name in (OURS, "MetaQ (Java)") else system.name
     add = Adding(samples, round_, session.say)
-    if any(work.kind != "P6" for work in works) or not works:
+    if round_ not in samples.values(f"{GROUP}P8/start", who):  # of the first of its sessions
         add.value("P8/start", who, server.seconds, "s")
     made: set[tuple[str, str]] = set()
     shaken = not system.java
@@ -106,14 +112,10 @@ async def carry_out(
                     made.add((work.topic, client.mode))
                 await asyncio.to_thread(os.sync)  # the files of the last one do not hinder the next
                 if not shaken:
-                    await drive(
-                        client,
-                        server,
-                        Work("", "many", work.topic, work.partitions),
-                        WARMING / 2,
-                        session.folder,
-                        WARMING,
-                    )
+                    shake = Work("", "many", f"t{session.counts[0]}", session.counts[0])
+                    await make(system, client, server, shake, session.folder)
+                    made.add((shake.topic, client.mode))
+                    await drive(client, server, shake, WARMING / 2, session.folder, WARMING)
                     shaken = True
                 figures = await drive(client, server, work, session.seconds, session.folder)
                 add.figures(work, client.name, figures)
@@ -170,11 +172,11 @@ def end_session(process: asyncio.subprocess.Process) -> None:
 
 
 def zookeeper_of(server: Server) -> str:
-    """Return the ZooKeeper of a Java broker, from the configuration it was started with."""
+    """Return ZooKeeper and root of a Java broker, HOST:PORT,ROOT, from the configuration it was started with."""
     for word in server.processes[-1].words:
         if word.endswith("server.ini"):
-            lines = Path(word).read_text().splitlines()
-            return next(line.partition("=")[2] for line in lines if line.startswith("zk.zkConnect="))
+            settings = dict(line.split("=", 1) for line in Path(word).read_text().splitlines() if "=" in line)
+            return f"{settings['zk.zkConnect']},{settings['zk.zkRoot']}"
     raise LoadFailed("no ZooKeeper")
 
 

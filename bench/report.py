@@ -28,6 +28,7 @@ from bench.report_cells import cell, judged
 from bench.report_clients import CONSUMING, REBALANCING, REGISTRY, consuming_rows, rebalance_rows, registry_rows
 from bench.report_peers import head as peers_head
 from bench.report_peers import rows as peer_rows
+from bench.report_peers import start_head
 from bench.samples import Samples
 from bench.targets import HEAD as TARGETS_HEAD
 from bench.targets import rows as target_rows
@@ -155,6 +156,7 @@ def table(head: str, rows: Iterable[str]) -> list[str]:
 def tables(samples: Samples) -> list[str]:
     """Return all tables for which there are samples."""
     lines = table(peers_head(samples), peer_rows(samples))
+    lines += table(start_head(samples), peer_rows(samples, start=True))
     lines += table(PUTS, put_rows(samples))
     lines += table(READING, read_rows(samples))
     lines += table(START, start_rows(samples))

@@ -32,10 +32,10 @@ from bench.cases import (
     Load,
     Setting,
 )
-from bench.clients import PEERS, Clients, measure_backlogs, measure_registry_and_groups, peers_that_are_there
+from bench.clients import PEERS, Clients, Measure, measure_backlogs, measure_registry_and_groups, peers_that_are_there
 from bench.loads import LoadFailed, Puts
 from bench.processes import ServerFailed
-from bench.producing import Session, measure_producing
+from bench.producing import CASES, GROUP, Session, measure_producing
 from bench.samples import Sample, Samples
 from bench.systems import COUNTS, System, all_systems, compile_java
 from metaq.testing import ZooKeeper
@@ -182,13 +182,15 @@ async def measure(plan: Plan, samples: Samples) -> None:
 
 def steps(plan: Plan, samples: Samples, round_: int) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
     """Yield the steps of a round that are wanted, by name."""
+    steering = Measure(plan.wants, say, plan.late)
     session = Session(plan.folder, plan.seconds, plan.wants, say, plan.late, COUNTS[: 3 if plan.quick else 4])
-    for system in plan.systems_in_turn(round_):
+    for system in plan.systems_in_turn(round_) if any(plan.wants(f"{GROUP}{case}") for case in CASES) else ():
         yield system.name, partial(measure_producing, session, samples, round_, system)
     if not round_ and plan.wants("consume/"):
-        where = (samples, plan.wants, plan.folder, plan.zk, say)
-        yield "consuming", partial(measure_backlogs, plan.clients, *where)
-    for setting in plan.settings(round_):
+        yield "consuming", partial(measure_backlogs, plan.clients, samples, steering, plan.folder, plan.zk)
+    for setting in plan.settings(round_) if plan.brokers else ():
+        if not any(map(plan.wants, (report.creating_case(setting), *(report.put_case(setting, x) for x in LOADS)))):
+            continue
         yield f"puts {setting.name}", partial(measure_puts, plan, samples, round_, setting)
     for name in report.MODULES.values():
         module = report.measured_by(name)
@@ -202,7 +204,7 @@ def steps(plan: Plan, samples: Samples, round_: int) -> Iterator[tuple[str, Call
     if plan.wants("registry/") or plan.wants("rebalance/"):
         yield (
             "registry and groups",
-            partial(measure_registry_and_groups, plan.clients, samples, plan.wants, plan.folder, round_, say),
+            partial(measure_registry_and_groups, plan.clients, samples, steering, plan.folder, round_),
         )
 
 

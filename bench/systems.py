@@ -32,11 +32,15 @@ dataPath={folder}/data
 dataLogPath={folder}/log
 unflushThreshold={threshold}
 unflushInterval=10000
+maxSegmentSize=1073741824
+maxTransferSize=1048576
+deletePolicy=delete,168
+deleteWhen=0 0 6,18 * * ?
 [zookeeper]
 """
 TOPIC: Final = "[topic={name}]\nnumPartitions={partitions}\n"
 ALONE: Final = "zk.zkEnable=false\n[pymetaq]\nbindAddress=127.0.0.1\n"
-WITH_ZOOKEEPER: Final = "zk.zkConnect={zk}\nzk.zkSyncTimeMs=100\n"
+WITH_ZOOKEEPER: Final = "zk.zkConnect={zk}\nzk.zkRoot={root}\nzk.zkSyncTimeMs=100\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class System:
     most: int
     java: bool = False
     makes_topics: bool = False  # topics have to be prepared by a client
+    shows_late: bool = False  # a message can be read once it was flushed: latency is measured where that is at once
 
     def missing(self) -> str:
         """Return what of it is not installed; "" if nothing is. Fetches what can be fetched."""
@@ -82,10 +87,9 @@ class System:
         return tuple(each for each in self.clients if not each.module or importlib.util.find_spec(each.module))
 
 
-def topics(synced: bool) -> dict[str, int]:
-    """Return the topics of one session: one for each workload that counts, with their partitions."""
-    counts = {f"t{count}": count for count in COUNTS}
-    return counts if synced else counts | {"t16s100": 16, "t16s1000": 16, "latency": 16}
+def topics() -> dict[str, int]:
+    """Return the topics of a session, with their partitions."""
+    return {f"t{count}": count for count in COUNTS} | {"t16s100": 16, "t16s1000": 16, "latency": 16}
 
 
 def ours(zk: str) -> Serve:
@@ -98,9 +102,10 @@ def ours(zk: str) -> Serve:
         for part in ("data", "log"):
             (folder / part).mkdir()
         text = INI.format(port=port, folder=folder, threshold=0 if synced else 1000)
-        text += WITH_ZOOKEEPER.format(zk=zk) if zk else ALONE
+        # a root of its own: what a broker that was killed registered stays for a while
+        text += WITH_ZOOKEEPER.format(zk=zk, root=f"/session-{port}") if zk else ALONE
         ini = folder / "server.ini"
-        ini.write_text(text + "".join(TOPIC.format(name=n, partitions=c) for n, c in topics(synced).items()))
+        ini.write_text(text + "".join(TOPIC.format(name=n, partitions=c) for n, c in topics().items()))
         home = f"-Duser.home={folder}"
         java = ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", home, "-cp"]
         words = [sys.executable, "-m", "metaq", "server", "run", "-f", str(ini)]
@@ -133,7 +138,10 @@ def all_systems(zk: str) -> tuple[System, ...]:
     )
     found = (
         System(OURS, own, ours(""), 10_000),
-        System("MetaQ (Java)", (Client(JAVA, "WithMetaq", "P1 P2 P3 P5 P6", java="metaq"),), ours(zk), 1024, java=True),
+        System(
+            "MetaQ (Java)", (Client(JAVA, "WithMetaq", "P1 P2 P3 P5 P6", java="metaq"),),
+            ours(zk), 1024, java=True, shows_late=True,
+        ),
         System("Kafka", kafka, servers.kafka, 10_000, java=True, makes_topics=True),
         System(
             "NATS JetStream", (Client("nats-py", "with_nats", "P1 P2 P3 P5 P6", module="nats"),),

@@ -9,19 +9,21 @@ import com.taobao.metamorphosis.client.producer.MessageProducer;
 import com.taobao.metamorphosis.client.producer.SendMessageCallback;
 import com.taobao.metamorphosis.client.producer.SendResult;
 import com.taobao.metamorphosis.utils.ZkUtils.ZKConfig;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executor;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** The Java client 1.4.6.2; ADDRESS is that of ZooKeeper. It looks every 10 ms for messages; as it comes it waits up to 500 ms. */
+/** The Java client 1.4.6.2; ADDRESS: ZOOKEEPER,ROOT. It looks every 10 ms for messages; as it comes it waits up to 500 ms. */
 public class WithMetaq extends Work {
     static final int OPEN = 2000;
     MessageProducer producer;
 
     <T extends MetaClientConfig> T config(T config) {
         ZKConfig zk = new ZKConfig();
-        zk.zkConnect = address;
+        zk.zkConnect = address.split(",")[0];
+        zk.zkRoot = address.split(",")[1];
         config.setZkConfig(zk);
         return config;
     }
@@ -62,11 +64,13 @@ public class WithMetaq extends Work {
         config.setMaxDelayFetchTimeInMills(10);
         MessageSessionFactory factory = new MetaMessageSessionFactory(config(new MetaClientConfig()));
         MessageConsumer consumer = factory.createConsumer(config);
+        final CountDownLatch began = new CountDownLatch(1);
         consumer.subscribe(topic, 1 << 20, new MessageListener() {
-            public void recieveMessages(Message message) { see.message(message.getData()); }
+            public void recieveMessages(Message message) { began.countDown(); see.message(message.getData()); }
             public Executor getExecutor() { return null; }
         });
         consumer.completeSubscribe();
+        began.await(20, TimeUnit.SECONDS); // of those that made the partitions; it takes seconds until the first comes
     }
 
     public static void main(String... words) { new WithMetaq().carryOut(words); }
