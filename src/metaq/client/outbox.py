@@ -126,6 +126,11 @@ class Outbox:
         return not self._under_way or self._sequence - self._under_way[0].stamp.sequence < _UNDER_WAY
 
     @property
+    def has_work(self) -> bool:
+        """Whether `flush` may have something to do."""
+        return bool(self._waiting or self._open is not None or self._again or self._drains)
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything is in it."""
         return bool(self._waiting or self._open is not None or self._again or self._under_way)

@@ -301,7 +301,9 @@ class Shipping:
         self._flight.end(parcel.count, parcel.size)
 
     def dirty(self, outbox: Outbox) -> None:
-        """Have `flush` called at the end of this turn."""
+        """Have `flush` called at the end of this turn, if there may be anything to do."""
+        if not (outbox.has_work or self._free or self._open is not None):
+            return
         self._dirty[outbox] = None
         if not self._is_due:
             self._is_due = True
