@@ -72,7 +72,8 @@ class Serving:
 
     def __init__(self, broker: Broker) -> None:
         self.execute = broker.execute
-        self.congested = broker.store.congested
+        self.room = broker.store.room
+        self.calm = broker.store.calm
 
 
 class RegistryClient(Registry, Protocol):

@@ -1,7 +1,8 @@
 """Looks at a broker from a process of its own: `python -m tests.faults.looker PORT PID`, until its input ends.
 
 Asks for the version every 10 ms, over one connection, and reads the resident memory. Prints one line of JSON: `times`,
-seconds that each answer took; `memory`, pairs of seconds since the beginning and MiB.
+seconds that each answer took; `memory`, pairs of seconds since the beginning and MiB; `stretch`, how many times longer
+the broker's loop took than it would have with a processor of its own.
 """
 
 import json
@@ -20,11 +21,21 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def look(port: int, pid: int) -> dict[str, list[float] | list[tuple[float, float]]]:
+def scheduled(pid: int) -> tuple[int, int]:
+    """Return for how many ns the main thread has run, and waited for a processor; zeros where nobody counts that."""
+    try:
+        run, waited, _ = map(int, Path(f"/proc/{pid}/schedstat").read_text().split())
+    except (OSError, ValueError):
+        return 0, 0
+    return run, waited
+
+
+def look(port: int, pid: int) -> dict[str, object]:
     """Look until standard input ends."""
     times: list[float] = []
     memory: list[tuple[float, float]] = []
     began = time.monotonic()
+    run, waited = scheduled(pid)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(60)
         print("looking", flush=True)
@@ -36,7 +47,8 @@ def look(port: int, pid: int) -> dict[str, list[float] | list[tuple[float, float
             end = time.monotonic()
             times.append(end - start)
             memory.append((end - began, resident(pid)))
-    return {"times": times, "memory": memory}
+    run, waited = (now - then for now, then in zip(scheduled(pid), (run, waited), strict=True))
+    return {"times": times, "memory": memory, "stretch": (run + waited) / run if run else 1.0}
 
 
 if __name__ == "__main__":

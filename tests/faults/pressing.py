@@ -111,10 +111,14 @@ async def dial_many(port: int, count: int, *, deaf: bool = False) -> list[Client
 
 @dataclass
 class Look:
-    """What was seen while a load was on: seconds that `version` took, and resident memory in MiB, by time."""
+    """What was seen while a load was on: seconds that `version` took, and resident memory in MiB, by time.
+
+    `stretch`: how many times longer all took because others use the processors too.
+    """
 
     times: list[float] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    stretch: float = 1.0
 
     def quantile(self, part: float) -> float:
         """Return how long `version` took in so many of all cases."""
@@ -142,7 +146,7 @@ async def looking(port: int, pid: int) -> AsyncIterator[Look]:
         yield look
         process.stdin.close()
         found = json.loads(await process.stdout.readline() or b"{}")
-        look.times, look.memory = found["times"], found["memory"]
+        look.times, look.memory, look.stretch = found["times"], found["memory"], found["stretch"]
     finally:
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -29,8 +29,11 @@ class Handler(Protocol):
     """Does what commands say."""
 
     def execute(self, peer: "Connection", commands: Sequence[Command], /) -> None: ...
-    def congested(self) -> bool:
-        """Return whether producers must wait: asked while `Connections.hold` is in force."""
+    def room(self) -> int:
+        """Return how many bytes producers may send: asked while `Connections.hold` is in force."""
+
+    def calm(self) -> bool:
+        """Return whether it need not be in force any more."""
 
 
 class Waiter(Protocol):

@@ -1,12 +1,14 @@
 """All connections of a listener: who is there, who waits for the broker, and what they share (design.md §1 rule 6).
 
 While the broker is congested, producers are held: nothing is read from them, so what they send waits in the network,
-and nothing is dropped. Consumers and all others go on. Afterwards producers are let go in the order in which they were
-held, a few first and more at each look, so that each has its turn however many there are and whatever each sends.
+and nothing is dropped. Consumers and all others go on. Producers are let go in turns, in the order in which they were
+held: each may be read from once, an equal part of what room there is, and is held again. So each has its share however
+many there are and whatever each sends, until there is room enough for everybody.
 """
 
 import asyncio
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from metaq.net.room import Room
@@ -16,12 +18,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECEIVING: Final = 64 << 20  # bytes of bodies that are being received, whole sizes, of all connections together
+RECEIVING: Final = 32 << 20  # bytes of bodies that are being received, whole sizes, of all connections together
 SENDING: Final = 256 << 20  # bytes that wait for peers to read them, or for the disk to bring them
 PATIENCE: Final = 30.0  # seconds that one peer may keep another from having its share of these
 _READ: Final = 256 << 10  # bytes read at once
-_READ_LITTLE: Final = 4 << 10  # the same while memory or the disk is scarce: thousands may send at once
-_FIRST: Final = 64  # producers that are let go at the first look
+_READ_LITTLE: Final = 4 << 10  # the least of it, while memory or the disk is scarce: thousands may send at once
+_CALM_LOOKS: Final = 25  # one is not enough: all that waits may go with one write, and as much comes with the next turn
 
 
 class Connections:
@@ -34,7 +36,8 @@ class Connections:
         self.receiving = Room(RECEIVING, PATIENCE)
         self.sending = Room(SENDING, PATIENCE)
         self._turns: dict[Connection, None] = {}  # the producers that are held, longest first
-        self._portion = _FIRST
+        self._quantum = _READ_LITTLE
+        self._calm_looks = 0
         self._emptied = asyncio.Event()
         self._refusing = False
         self._buffer = memoryview(
@@ -43,8 +46,9 @@ class Connections:
 
     def buffer(self) -> memoryview:
         """Return where to read to."""
-        scarce = self.waiting or self.receiving.waited_for
-        return self._buffer[:_READ_LITTLE] if scarce else self._buffer
+        if self.waiting:
+            return self._buffer[: self._quantum]
+        return self._buffer[:_READ_LITTLE] if self.receiving.waited_for else self._buffer
 
     def taken(self, size: int) -> bytes:
         """Return what was read there."""
@@ -81,11 +85,13 @@ class Connections:
             await self._emptied.wait()
 
     def hold(self) -> None:
-        """Read nothing from producers, until the broker is not congested any more."""
-        self._portion = _FIRST
+        """Read nothing from producers, until the broker has room again."""
         if self.waiting:
             return
         self.waiting = True
+        self._calm_looks = 0
+        self._quantum = _READ_LITTLE
+        self.receiving.open(False)
         for connection in self.all:
             if connection.produces:
                 self.queue(connection)
@@ -95,16 +101,26 @@ class Connections:
         self._turns.setdefault(connection)
         connection.hold()
 
-    def look(self, congested: bool) -> None:
-        """Let producers go on, if the broker has room; drop those who keep others from memory."""
-        if congested:
-            self._portion = _FIRST
-        elif self.waiting:
-            for connection in list(self._turns)[: self._portion]:
+    def let_go(self, room: int, calm: bool) -> None:
+        """Read from producers whose turn it is: as many as there is room for, in bytes; from all after calm looks."""
+        self._calm_looks = self._calm_looks + 1 if calm else 0
+        if self._calm_looks > _CALM_LOOKS:
+            self.waiting = False
+            self.receiving.open(True)
+            turns, self._turns = self._turns, {}
+        elif room > 0:
+            self._quantum = max(_READ_LITTLE, min(_READ, room // max(1, len(self._turns))))
+            turns = dict.fromkeys(islice(self._turns, max(1, room // self._quantum)))
+            for connection in turns:
                 del self._turns[connection]
-                connection.go_on()
-            self._portion *= 2
-            self.waiting = bool(self._turns)
+            self.receiving.serve(room)
+        else:
+            return
+        for connection in turns:
+            connection.go_on()
+
+    def look(self) -> None:
+        """Drop those who keep others from memory and make no use of it."""
         self.receiving.look()
         self.sending.look()
 

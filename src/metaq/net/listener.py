@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 4096  # connections that wait to be accepted; what is beyond is dialled again a second later
 _SILENCE: Final = 0.3  # seconds; ZooKeeper's watches have fired by then
-_LOOK: Final = 0.02  # seconds between looks whether a broker without room has some again
+_LOOK: Final = 0.004  # seconds between looks whether a broker without room has some again
 
 
 class Listener:
@@ -52,7 +52,9 @@ class Listener:
         due = loop.time() + self._idle_timeout
         while True:
             await asyncio.sleep(_LOOK if self.connections.waiting else 0.5)
-            self.connections.look(self.connections.waiting and self._handler.congested())
+            if self.connections.waiting:
+                self.connections.let_go(self._handler.room(), self._handler.calm())
+            self.connections.look()
             if loop.time() >= due:
                 due = loop.time() + self._idle_timeout
                 self.connections.close_idle()

@@ -32,7 +32,7 @@ class Room:
     def __init__(self, most: int, patience: float) -> None:
         self.most = most
         self.used = 0
-        self.peak = 0
+        self.closed = False  # those in line go on by `serve` alone
         self._patience = patience
         self._holders: dict[Member, tuple[int, float]] = {}  # bytes, and since when; the oldest first
         self._line: dict[Member, tuple[Callable[[], None], float]] = {}
@@ -42,7 +42,7 @@ class Room:
     @property
     def scarce(self) -> bool:
         """Whether who asks now must wait."""
-        return self.used >= self.most or bool(self._line)
+        return self.closed or self.used >= self.most or bool(self._line)
 
     @property
     def waited_for(self) -> bool:
@@ -54,7 +54,6 @@ class Room:
         held, since = self._holders.get(member, (0, 0.0))
         self._holders[member] = (held + size, since if held else self._time())
         self.used += size
-        self.peak = max(self.peak, self.used)
 
     def give(self, member: Member) -> None:
         """Take back all that a member has."""
@@ -82,20 +81,34 @@ class Room:
         self._line.pop(member, None)
         self.give(member)
 
+    def open(self, open: bool) -> None:
+        """Close it: those in line go on by `serve` alone. Or open it again."""
+        self.closed = not open
+        self._wake()
+
+    def serve(self, size: int) -> None:
+        """Let those go on who are first in line, until they have taken so many bytes, or there is no room."""
+        goal = self.used + size
+        while self._line and self.used < min(self.most, goal):
+            self._next()
+
     def _wake(self) -> None:
-        if self._line and self.used < self.most and not self._waking:
+        if not self.closed and self._line and self.used < self.most and not self._waking:
             self._waking = True
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._waking = False
         for _ in range(_AT_ONCE):
-            if not self._line or self.used >= self.most:
+            if self.closed or not self._line or self.used >= self.most:
                 return
-            member = next(iter(self._line))
-            go_on, _since = self._line.pop(member)
-            go_on()
+            self._next()
         self._wake()
+
+    def _next(self) -> None:
+        member = next(iter(self._line))
+        go_on, _ = self._line.pop(member)
+        go_on()
 
     def look(self) -> None:
         """Drop those who have held memory for too long, if somebody has waited for it as long."""

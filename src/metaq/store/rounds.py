@@ -7,6 +7,7 @@ batch goes at once, so that a lone producer does not wait for the turn to end; t
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from metaq.errors import DiskFull, StoreError
@@ -29,15 +30,10 @@ class Rounds:
     """Gathers appends into rounds. `waiting_bytes` counts what is committed but not yet acknowledged."""
 
     def __init__(
-        self,
-        journal: Journal,
-        scheduler: Scheduler,
-        writer: LargeWriter,
-        large_run: int,
-        fatal: Callable[[Exception], None],
+        self, journal: Journal, loop: Scheduler, writer: LargeWriter, large_run: int, fatal: Callable[[Exception], None]
     ) -> None:
         self._journal = journal
-        self._call_soon = scheduler.call_soon
+        self._call_soon = loop.call_soon
         self._writer = writer
         self._large_runs = LargeRuns(writer, self)
         self._large_run = large_run
@@ -98,12 +94,13 @@ class Rounds:
         `size` is about the bytes appended. Safe means: on disk if the topic syncs before acknowledging, else written.
         """
         if self._touched:
-            gate = Countdown(gate, 1 + len(self._touched))
+            gate = Countdown(partial(self._held_went, gate, size), 1 + len(self._touched))
             for log in self._touched:
                 log.held_gates.append(gate)
             self._touched.clear()
+        else:
+            self._gathered_bytes += size
         self._gates.append(gate)
-        self._gathered_bytes += size
         self.waiting_bytes += size
         if self.waiting_bytes > self.most_waiting:
             self.crowded()
@@ -118,6 +115,11 @@ class Rounds:
             self._turn_open = True
             self._call_soon(self._end_turn)
         self._close()
+
+    def _held_went(self, gate: Gate, size: int, error: Exception | None) -> None:
+        """What was committed while a log of it was held is safe, perhaps rounds later, or lost: it waits no more."""
+        self.waiting_bytes -= size
+        gate(error)
 
     def add_entry(self, entry: bytes, then: Callable[[], None], gate: Gate) -> None:
         """Journal what is no run, synced; `then` changes the memory when it is durable, before `gate` is told."""

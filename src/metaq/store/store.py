@@ -201,16 +201,27 @@ class MessageStore:
         if full and (self._place.own in full or log.directory.rpartition("/")[0] in full):
             raise DiskFull("disk full")
 
-    def congested(self) -> bool:
-        """Return whether producers should wait: what they sent is not safe yet, or not moved yet, beyond the bounds.
+    def room(self) -> int:
+        """Return how many bytes producers may send at present; below 1: they should wait.
 
-        Never on a full disk: nobody knows when there is room again, and until then puts are refused and reads go on.
+        Bounded is what is not safe yet, not moved yet, and not checkpointed yet. They do not wait for a full disk:
+        nobody knows when there is room again, and until then puts are refused and reads go on.
         """
-        return not self.space.full and (
-            self.rounds.waiting_bytes > self.rounds.most_waiting
-            or self.mover.unmoved > self.mover.memory
-            or self.journal.backlog() > self._config.journal_limit
+        if self.space.full:
+            return self.rounds.most_waiting
+        return min(
+            self.rounds.most_waiting - self.rounds.waiting_bytes,
+            self.mover.memory - self.mover.unmoved,
+            self._config.journal_limit - self.journal.backlog(),
         )
+
+    def calm(self) -> bool:
+        """Return whether there is so much room that nobody need look at who sends how much."""
+        return self.room() * 4 >= self.rounds.most_waiting * 3
+
+    def congested(self) -> bool:
+        """Return whether producers should wait."""
+        return self.room() <= 0
 
     def _crowded(self) -> None:
         if not self.space.full:
