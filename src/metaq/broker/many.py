@@ -15,27 +15,36 @@ from metaq.store.reader import Cold, Parts
 from metaq.store.store import MessageStore
 
 
-@dataclass(slots=True)
 class _Part:
-    """What is sent of one partition. `data` is Cold until the disk has brought it."""
+    """What is sent of one partition: `size` bytes. `data` is Cold until the disk has brought it."""
 
-    nth: int
-    target: TopicPartition
-    status: int
-    base: int
-    data: Parts | Cold
+    __slots__ = ("base", "data", "nth", "size", "status", "target")
 
-    def size(self) -> int:
-        """Return the bytes of the data, also of those that are still to be brought."""
-        if isinstance(self.data, Cold):
-            return self.data.size + sum(map(len, self.data.rest))
-        return sum(map(len, self.data))
+    def __init__(self, nth: int, target: TopicPartition) -> None:
+        self.nth = nth
+        self.target = target
+        self.status: int = Status.SUCCESS
+        self.base = 0
+        self.data: Parts | Cold
+        self.size: int
+
+    def take(self, data: Parts | Cold) -> None:
+        """Send this."""
+        self.data = data
+        if isinstance(data, Cold):
+            self.size = data.size + sum(map(len, data.rest))
+        else:
+            self.size = sum(map(len, data))
 
     def refuse(self, exc: RequestError) -> None:
         """Say why there is nothing."""
-        self.status, self.base, self.data = exc.status, 0, [str(exc).encode()]
+        self.status = exc.status
         if isinstance(exc, OffsetMoved):
-            self.base, self.data = exc.offset, []
+            self.base = exc.offset
+            self.take([])
+        else:
+            self.base = 0
+            self.take([str(exc).encode()])
 
 
 @dataclass(slots=True)
@@ -53,7 +62,7 @@ class _Reply:
         pieces: list[Buffer] = []
         total = 0
         for part in self.parts:
-            size = part.size()
+            size = part.size
             if size or part.status != Status.SUCCESS:  # else the log was cut while the disk was asked
                 head = part_head(part.nth, part.status, part.base, size)
                 total += len(head) + size
@@ -91,7 +100,7 @@ class Many:
             part = self._part(nth, want)
             if part is not None:
                 reply.parts.append(part)
-                room -= part.size()
+                room -= part.size
                 if room <= 0:
                     break
         if not reply.parts:
@@ -110,10 +119,11 @@ class Many:
         target, offset, max_size = want
         if max_size > 0 and self._gets.at_end(target, offset):
             return None
-        part = _Part(nth, target, Status.SUCCESS, 0, [])
+        part = _Part(nth, target)
         try:
-            log, part.data = self._gets.find(target, offset, max_size)
-            part.base = log.segment_of(offset)[0]
+            log, data = self._gets.find(target, offset, max_size)
+            part.base = log.base if offset >= log.base else log.segment_of(offset)[0]
+            part.take(data)
         except RequestError as exc:
             if exc.status is Status.NOT_FOUND:
                 return None
@@ -126,15 +136,17 @@ class Many:
         """Ask the disk for what is cold; return whether there is any."""
         cold = [(part, part.data) for part in reply.parts if isinstance(part.data, Cold)]
         reply.missing = len(cold)
-        reply.owed = sum(part.size() for part, _ in cold)
+        if not cold:
+            return False
+        reply.owed = sum(part.size for part, _ in cold)
         reply.peer.owe(reply.owed)
         for part, want in cold:
             self._store.read_cold(want, partial(self._brought, reply, part))
-        return bool(cold)
+        return True
 
     def _brought(self, reply: _Reply, part: _Part, data: Parts | None, error: BaseException | None) -> None:
         if data is not None:
-            part.data = data
+            part.take(data)
         else:
             exc = self._gets.failure(part.target, error)
             part.refuse(exc)
