@@ -152,3 +152,16 @@ async def test_config_is_the_file_itself_however_often_it_is_asked_for(broker: S
     answer = b"result 200 %d 5\r\n%b" % (len(broker.config.text), broker.config.text)
     await peer.sends(b"stats config 5\r\n" * 3)  # Q19: the original answers a repeated opaque only once
     await peer.gets_exactly(answer * 3)
+
+
+async def test_long_statistics_all_come_before_quit_closes(serve: Serve) -> None:
+    broker = await serve(system={"unflushThreshold": 1000}, topics="[topic=many]\nnumPartitions=1500\n")
+    peer = await (await serve.dial(broker))()
+    await peer.sends(b"".join(b"put many %d 1 0 -1 1\r\nx" % number for number in range(1500)))
+    for _ in range(1500):
+        assert (await peer.frame()).startswith(b"result 200 ")
+    await peer.sends(b"stats offsets 2\r\n" * 20 + b"version 3\r\nquit\r\n")
+    replies = [await peer.frame() for _ in range(21)]
+    assert sum(reply.startswith(b"result 200 7 3\r\n") for reply in replies) == 1
+    assert sum(reply.count(b"many part ") == 1500 for reply in replies) == 20
+    await peer.closes()
