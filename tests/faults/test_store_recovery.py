@@ -26,15 +26,26 @@ from tests.unit.store.course import (
 )
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_rule_of_recovery_holds_whichever_operation_was_the_last_of_a_process(rule: str) -> None:
+def kill_at_every(step: int, rule: str) -> None:
+    """Kill the process of a course in every so many operations, and see that the rules hold."""
     course, settings = RULES[rule], config()
-    for at in range(1, operations(course, settings) + 1):
+    for at in range(1, operations(course, settings) + 1, step):
         try:
             crashed(course, settings, at, power=False)
         except BaseException as exc:
             exc.add_note(f"{rule}, operation {at}")
             raise
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_of_recovery_holds_whichever_third_operation_was_the_last_of_a_process(rule: str) -> None:
+    kill_at_every(3, rule)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_of_recovery_holds_whichever_operation_was_the_last_of_a_process(rule: str) -> None:
+    kill_at_every(1, rule)
 
 
 @pytest.mark.parametrize("scene", SCENES)
