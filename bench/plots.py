@@ -16,7 +16,7 @@ COLOURS: Final = ("#3d8bd4", "#3aa17e", "#c99700", "#c45ab3", "#7f8c8d", "#17a2b
 INK: Final = "#808080"  # of text and lines: a grey that shows on white and on black
 STYLE: Final = {
     "svg.hashsalt": "metaq",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "font.size": 9,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -86,7 +86,7 @@ def bars(axes: Any, title: str, found: dict[str, float], names: Sequence[str], s
     axes.set_title(title, loc="left")
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    axes.margins(x=0.22)
+    axes.margins(x=0.32)
 
 
 def per_second(value: float) -> str:
@@ -140,7 +140,7 @@ def draw_partitions(samples: Samples, path: Path) -> None:
     if not lines:
         return
     names = sorted({name for found in lines.values() for name in found})
-    with figure(path, 8.4, 3.6, ncols=len(lines), squeeze=False) as axes:
+    with figure(path, 9.6, 3.6, ncols=len(lines), squeeze=False) as axes:
         for each, (kind, found) in zip(axes.flat, lines.items(), strict=True):
             for name, points in found.items():
                 width = 2.4 if name.startswith(OURS) else 1.4
@@ -161,7 +161,8 @@ def draw_partitions(samples: Samples, path: Path) -> None:
             each.set_ylabel("messages per second")
             each.set_title(kinds[kind], loc="left")
             each.grid()
-            each.legend()
+        all_lines = {line.get_label(): line for each in axes.flat for line in each.get_lines()}
+        axes.flat[0].figure.legend(all_lines.values(), all_lines.keys(), loc="outside right upper")
 
 
 def by_count(samples: Samples, kind: str) -> dict[str, list[tuple[int, float]]]:
