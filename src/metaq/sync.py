@@ -15,6 +15,7 @@ from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
 from metaq.client.consuming.plain import Consumer
 from metaq.client.message import Message
 from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOffsets, positions_after
+from metaq.client.options import ProducerKeywords, ProducerOptions
 from metaq.client.partitioner import ByKey, KeyFunction, Layout, Place, Selector, SelectorChoice, by_attribute
 from metaq.client.plain import Producer, Sent
 from metaq.client.producing.items import Spooled
@@ -159,32 +160,14 @@ class MessageQueue:
             self.close()
 
     def producer(
-        self,
-        topic: str,
-        *,
-        timeout: float = 20.0,
-        selector: SelectorChoice = "round_robin",
-        retries: int = 0,
-        in_flight: int = 50_000,
-        linger: float = 0.0,
-        default_topic: str | None = None,
+        self, topic: str, *, selector: SelectorChoice = "round_robin", **options: Unpack[ProducerKeywords]
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
 
-        A `selector` of yours is called in the background thread.
+        A `selector` of yours is called in the background thread. See metaq.aio.MessageQueue.producer.
         """
-        core = self._thread.make(
-            lambda: self._core.producer(
-                topic,
-                timeout=timeout,
-                selector=selector,
-                retries=retries,
-                in_flight=in_flight,
-                linger=linger,
-                default_topic=default_topic,
-            )
-        )
-        return self._producers.setdefault(core, Producer(core, self._thread, in_flight, timeout))
+        core = self._thread.make(lambda: self._core.producer(topic, selector=selector, **options))
+        return self._producers.setdefault(core, Producer(core, self._thread, ProducerOptions(**options)))
 
     def ordered_producer(
         self,

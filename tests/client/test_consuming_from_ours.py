@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 import metaq.aio
-from metaq.aio import Message
+from metaq.aio import Message, Receipt
 from metaq.errors import LinkClosed, NoBroker, RequestTimeout
 from metaq.record import id_time_ms
 from tests.client.conftest import QUICK
@@ -151,7 +151,7 @@ async def test_a_consumer_that_dies_without_a_word_leaves_all_that_was_not_store
 async def test_a_time_is_found_in_a_log_of_several_segments(tmp_path: Path) -> None:
     async with serving(configured(tmp_path, settings(tmp_path, SMALL))) as broker, connect(broker) as mq:
         producer = mq.producer("test")
-        receipts = []
+        receipts: list[Receipt] = []
         for n in range(60):
             receipts += await producer.send_many([bytes(100), bytes(10 + 100 * n)] * 5, partition=0)
             await asyncio.sleep(0.002)

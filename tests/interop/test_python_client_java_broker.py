@@ -18,7 +18,7 @@ async def test_a_python_reader_gets_from_a_java_broker_what_a_python_producer_se
     java = await java_broker()
     async with metaq.aio.connect(f"zk://{zk}/meta") as mq:
         producer = mq.producer("test")
-        receipts = await producer.send_many(BODIES)
+        receipts = list(await producer.send_many(BODIES))
         receipts += [await producer.send(b"x", attribute=text) for text in ("", "é", "k" * 300)]
         assert {receipt.partition for receipt in receipts} == {"1-0", "1-1"}
         assert await mq.partitions("test") == ["1-0", "1-1"]

@@ -320,6 +320,9 @@ class Receipts(Sequence[Receipt]):
         parcel, first, count = self.spans[number]
         return _receipt(parcel, first + at - (self._ends[number] - count))
 
+    def __add__(self, other: Sequence[Receipt]) -> list[Receipt]:
+        return [*self, *other]
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Receipts | list | tuple):
             return NotImplemented

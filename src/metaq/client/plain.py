@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 from metaq.client.background import LoopThread
+from metaq.client.options import ProducerOptions
 from metaq.client.parcel import MOST_BYTES, MOST_RECORDS, Parcel, Receipts, anew
 from metaq.client.partitioner import Place
 from metaq.client.producer import Producer as CoreProducer
@@ -96,12 +97,12 @@ class _Order(NamedTuple):
 class Producer:
     """Sends the messages of one topic. See metaq.aio.Producer."""
 
-    def __init__(self, core: CoreProducer, thread: LoopThread, in_flight: int, timeout: float) -> None:
+    def __init__(self, core: CoreProducer, thread: LoopThread, options: ProducerOptions) -> None:
         self.topic = core.topic
         self._core = core
         self._thread = thread
-        self._most = in_flight
-        self._timeout = timeout
+        self._most = options.in_flight
+        self._timeout = options.timeout
         self._is_free = core.is_free
         self._under_way = 0  # messages of send_nowait without an outcome; those of the open parcel left out
         self._size = 0  # bytes of them
@@ -109,7 +110,7 @@ class Producer:
         self._room = threading.Condition(self._lock)
         self._waiting = 0  # threads that wait for room
         self._orders: deque[_Order] = deque()
-        self._open = Parcel(timeout)  # the last one ordered, while more may be added
+        self._open = Parcel(options.timeout)  # the last one ordered, while more may be added
         self._open_place: Place | None = None
         self._open_most = 0  # messages it may hold
         self._open_left = 0  # bytes it may still take

@@ -3,11 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from metaq.client.batch import pieces
 from metaq.client.flight import Flight
+from metaq.client.options import ProducerOptions
 from metaq.client.parcel import MOST_RECORDS, Parcel, Receipts, Span, anew
 from metaq.client.partitioner import KeySelector, Place, Selector, parse_partition
 from metaq.client.picker import Picker, takes_batches
@@ -24,17 +24,6 @@ _MOST_REMEMBERED: Final = 100  # parcels with errors nobody asked for, kept for 
 _TURN: Final = 256  # messages of one send_many between two looks at what else there is to do
 
 Spot: TypeAlias = tuple[Parcel, int]  # where a message is: in which parcel, and which it is there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerOptions:
-    """How a producer behaves. `retries` sends again what may have been stored already: it may then be there twice."""
-
-    timeout: float = 20.0  # seconds until the outcome of a message is known; with puts: that one attempt may take
-    retries: int = 0  # of puts, which is how messages go to brokers that know no batches
-    in_flight: int = 50_000  # messages without an answer; above it sending waits
-    linger: float = 0.0  # seconds a message may wait for others to go with
-    default_topic: str | None = None  # whose partitions are used as long as the topic has none
 
 
 class Producer:

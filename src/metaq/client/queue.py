@@ -12,6 +12,7 @@ from metaq.client.consuming.consumer import Consumer
 from metaq.client.consuming.groups import Groups
 from metaq.client.consuming.making import Consumers, Machine
 from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
+from metaq.client.options import ProducerKeywords, ProducerOptions
 from metaq.client.partitioner import (
     ByKey,
     KeyFunction,
@@ -21,7 +22,7 @@ from metaq.client.partitioner import (
     by_attribute,
     make_selector,
 )
-from metaq.client.producer import Producer, ProducerOptions
+from metaq.client.producer import Producer
 from metaq.client.producing.making import SpoolingProducers
 from metaq.client.producing.one_way import DEFAULT_WINDOW, OneWayProducer
 from metaq.client.producing.options import OneWayKeywords, OneWayOptions, OrderedKeywords, OrderedOptions
@@ -143,37 +144,25 @@ class MessageQueue:
     # sending and reading
 
     def producer(
-        self,
-        topic: str,
-        *,
-        timeout: float = 20.0,
-        selector: SelectorChoice = "round_robin",
-        retries: int = 0,
-        in_flight: int = 50_000,
-        linger: float = 0.0,
-        default_topic: str | None = None,
+        self, topic: str, *, selector: SelectorChoice = "round_robin", **options: Unpack[ProducerKeywords]
     ) -> Producer:
         """Return a producer for a topic, the same for the same arguments.
 
         `selector`: "round_robin", "brokers" (each in turn), "random", "key" (by the attribute), `ByKey(function)` or a
-        function that chooses, see Selector. `timeout`: seconds until the outcome of a message must be known. `retries`
-        is for brokers 1.4.6.2: how often a message may be sent again when it may have been stored already, with
-        `timeout` for each attempt; then never less than once, but perhaps twice. `in_flight`: messages without an
-        answer, above which sending waits. `linger`: seconds a message may wait for others to go with. While no broker
-        has the topic, the partitions of `default_topic` are used; the message keeps its own topic.
+        function that chooses, see Selector. `timeout` (20.0): seconds until the outcome of a message must be known.
+        `in_flight` (50,000): messages without an answer, above which sending waits. `linger` (0.0): seconds a message
+        may wait for others to go with. `retries` (0) is for brokers 1.4.6.2: how often a message may be sent again when
+        it may have been stored already, with `timeout` for each attempt; then never less than once, but perhaps twice.
+        While no broker has the topic, the partitions of `default_topic` are used; the message keeps its own topic.
         """
-        if in_flight < 1 or retries < 0 or linger < 0:
-            raise ConfigError("in_flight is at least 1, retries and linger at least 0")
-        if default_topic is not None:
-            _topic(default_topic)
-        options = ProducerOptions(
-            timeout=timeout, retries=retries, in_flight=in_flight, linger=linger, default_topic=default_topic
-        )
-        key = (topic, selector if isinstance(selector, str | ByKey) else id(selector), options)
+        chosen = ProducerOptions(**options)
+        if chosen.default_topic is not None:
+            _topic(chosen.default_topic)
+        key = (topic, selector if isinstance(selector, str | ByKey) else id(selector), chosen)
         producer = self._producers.get(key)
         if producer is None or producer.is_closed:
-            chosen = make_selector(selector, self._random)
-            producer = self._producers[key] = Producer(_topic(topic), self._routes, chosen, options, self._random)
+            select = make_selector(selector, self._random)
+            producer = self._producers[key] = Producer(_topic(topic), self._routes, select, chosen, self._random)
         return producer
 
     async def ordered_producer(

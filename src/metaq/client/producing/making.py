@@ -2,8 +2,9 @@
 
 import asyncio
 
+from metaq.client.options import ProducerOptions
 from metaq.client.partitioner import ByKey, KeyFunction, Layout, make_selector, parse_layout
-from metaq.client.producer import Producer, ProducerOptions
+from metaq.client.producer import Producer
 from metaq.client.producing.one_way import OneWayProducer
 from metaq.client.producing.options import OneWayOptions, OrderedOptions
 from metaq.client.producing.ordered import OrderedProducer
