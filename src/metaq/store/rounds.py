@@ -335,7 +335,7 @@ class Rounds:
         self._parts.append(pack(Intent(log.id, log.end)))
         log.held = True
         log.roll_at = -1
-        self.waiting_bytes += len(data)  # until it is released
+        self._gathered_bytes -= len(data)  # it waits until it is released, not until this round is written
         offset = log.end - len(data)
         stamps = [(batch.offset >= offset, pack_batch(batch)) for batch in self._stamps.pop(log, ())]
         self._parts.extend(stamp for its, stamp in stamps if not its)  # of what stands before a roll of this round
