@@ -10,7 +10,7 @@ import redis.asyncio
 
 from bench.peers.work import Client, Task
 
-CONNECTIONS: Final = 1000  # at most; one for each message that waits
+CONNECTIONS: Final = 64  # for those that wait at the same time; others wait for one
 BATCH: Final = 500  # entries in one pipeline
 PIPELINES: Final = 2  # that take turns
 COUNT: Final = 100  # entries of each stream in one answer
@@ -23,7 +23,10 @@ class Streams(Client):
         return f"{self.task.topic}-{number % self.task.partitions}"
 
     async def open(self) -> None:
-        self.client = redis.asyncio.Redis.from_url(f"redis://{self.task.address}", max_connections=CONNECTIONS)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            f"redis://{self.task.address}", max_connections=CONNECTIONS, timeout=60
+        )
+        self.client = redis.asyncio.Redis(connection_pool=pool)
         self.plain: Any = redis.Redis.from_url(f"redis://{self.task.address}")
 
     async def send(self, body: bytes, number: int) -> None:
