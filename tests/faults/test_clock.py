@@ -91,7 +91,7 @@ async def test_a_clock_that_is_set_back_and_ahead_harms_nobody(tmp_path: Path, z
     await watcher.connect(PATIENCE)
     node = Paths("/meta").broker_address(0)
     async with running(ini, clock) as (broker, dial):
-        producing = asyncio.ensure_future(Producer(ledger, TARGETS, window=50).run(dial))
+        producing = asyncio.ensure_future(Producer(ledger, TARGETS, window=5).run(dial))
         await acknowledged(ledger, 500, [producing])
         registered = await watcher.get(node)
         clock.set(-3)
@@ -106,7 +106,7 @@ async def test_a_clock_that_is_set_back_and_ahead_harms_nobody(tmp_path: Path, z
         await asyncio.sleep(0.01)
     async with running(ini, clock) as (broker, dial):
         await check_all(dial, ledger, TARGETS)  # from offset 0 on: nothing was deleted
-        producing = asyncio.ensure_future(Producer(ledger, TARGETS, window=50).run(dial))
+        producing = asyncio.ensure_future(Producer(ledger, TARGETS, window=5).run(dial))
         await acknowledged(ledger, 500, [producing])
         await dial.end()
         await producing
