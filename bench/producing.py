@@ -25,6 +25,7 @@ CASES: Final = (
 SIZE: Final = 100  # bytes
 KILO: Final = 1000
 PATIENCE: Final = 60.0  # seconds for one driver beyond those it measures
+PATIENCE_TO_MAKE: Final = 120.0  # to make up to 10,000 partitions
 WARMING: Final = 2.0  # seconds of load for a server that gets faster while it runs
 RARELY: Final = 10_000  # partitions which only the first round has
 IDLE: Final = 0.5  # seconds before memory is read
@@ -143,6 +144,7 @@ async def drive(
     address = server.address if client.java else addresses[min(client.part, len(addresses) - 1)]
     if client.java == "metaq":
         address = zookeeper_of(server)
+    patience = PATIENCE_TO_MAKE if work.verb == "prepare" else PATIENCE + 2 * seconds
     numbers = (work.size, work.partitions, seconds, seconds / 3 if warm is None else warm)
     words = [work.verb, address, work.topic, *map(str, numbers), *([client.mode] if client.mode else [])]
     process = await asyncio.create_subprocess_exec(
@@ -150,10 +152,10 @@ async def drive(
         stderr=subprocess.PIPE, cwd=Path(__file__).parent.parent, start_new_session=True,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(PATIENCE + 2 * seconds):
+        async with asyncio.timeout(patience):
             out, errors = await process.communicate()
     except TimeoutError:
-        raise LoadFailed(f"does not end within {PATIENCE:g} s") from None
+        raise LoadFailed(f"{work.verb} does not end within {patience:g} s") from None
     finally:
         end_session(process)
         await process.wait()
