@@ -80,10 +80,11 @@ class Connection(asyncio.BufferedProtocol):
         self.name = str(transport.get_extra_info("peername"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connections.buffer()
+        connections = self._connections
+        return connections.small_buffer() if connections.waiting or connections.receiving.line else connections.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(self._connections.taken(nbytes))
+        self.data_received(bytes(self._connections.buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         self.active = True

@@ -40,19 +40,11 @@ class Connections:
         self._calm_looks = 0
         self._emptied = asyncio.Event()
         self._refusing = False
-        self._buffer = memoryview(
-            bytearray(_READ)
-        )  # one is enough: what is read is taken out before anybody else reads
+        self.buffer = memoryview(bytearray(_READ))  # one is enough: what is read is taken out before anybody else reads
 
-    def buffer(self) -> memoryview:
-        """Return where to read to."""
-        if self.waiting:
-            return self._buffer[: self._quantum]
-        return self._buffer[:_READ_LITTLE] if self.receiving.waited_for else self._buffer
-
-    def taken(self, size: int) -> bytes:
-        """Return what was read there."""
-        return bytes(self._buffer[:size])
+    def small_buffer(self) -> memoryview:
+        """Return where to read to while something is scarce."""
+        return self.buffer[: self._quantum if self.waiting else _READ_LITTLE]
 
     def join(self, connection: "Connection") -> bool:
         """Take in a new connection; False: there are too many."""

@@ -23,7 +23,7 @@ class Member(Protocol):
 
 
 class Room:
-    """So many bytes. Who asks while they are taken waits in line; a single member may exceed what is left.
+    """So many bytes. Who asks while they are taken waits in `line`; a single member may exceed what is left.
 
     Invariants: `used` is the sum of what members have; nobody waits while there is room, beyond the turn of the loop
     that wakes it; who waits for `patience` seconds has those dropped who have had theirs for as long.
@@ -35,19 +35,14 @@ class Room:
         self.closed = False  # those in line go on by `serve` alone
         self._patience = patience
         self._holders: dict[Member, tuple[int, float]] = {}  # bytes, and since when; the oldest first
-        self._line: dict[Member, tuple[Callable[[], None], float]] = {}
+        self.line: dict[Member, tuple[Callable[[], None], float]] = {}
         self._waking = False
         self._time = asyncio.get_running_loop().time
 
     @property
     def scarce(self) -> bool:
         """Whether who asks now must wait."""
-        return self.closed or self.used >= self.most or bool(self._line)
-
-    @property
-    def waited_for(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._line)
+        return self.closed or self.used >= self.most or bool(self.line)
 
     def take(self, member: Member, size: int) -> None:
         """Count bytes that a member has, without asking whether there is room."""
@@ -73,12 +68,12 @@ class Room:
 
     def wait(self, member: Member, go_on: Callable[[], None]) -> None:
         """Have a member go on when there is room: when it is told, it may take what it wants."""
-        self._line.setdefault(member, (go_on, self._time()))
+        self.line.setdefault(member, (go_on, self._time()))
         self._wake()
 
     def leave(self, member: Member) -> None:
         """Forget a member that is gone."""
-        self._line.pop(member, None)
+        self.line.pop(member, None)
         self.give(member)
 
     def open(self, open: bool) -> None:
@@ -89,33 +84,33 @@ class Room:
     def serve(self, size: int) -> None:
         """Let those go on who are first in line, until they have taken so many bytes, or there is no room."""
         goal = self.used + size
-        while self._line and self.used < min(self.most, goal):
+        while self.line and self.used < min(self.most, goal):
             self._next()
 
     def _wake(self) -> None:
-        if not self.closed and self._line and self.used < self.most and not self._waking:
+        if not self.closed and self.line and self.used < self.most and not self._waking:
             self._waking = True
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._waking = False
         for _ in range(_AT_ONCE):
-            if self.closed or not self._line or self.used >= self.most:
+            if self.closed or not self.line or self.used >= self.most:
                 return
             self._next()
         self._wake()
 
     def _next(self) -> None:
-        member = next(iter(self._line))
-        go_on, _ = self._line.pop(member)
+        member = next(iter(self.line))
+        go_on, _ = self.line.pop(member)
         go_on()
 
     def look(self) -> None:
         """Drop those who have held memory for too long, if somebody has waited for it as long."""
-        if not self._line:
+        if not self.line:
             return
         now = self._time()
-        _, since = next(iter(self._line.values()))
+        _, since = next(iter(self.line.values()))
         if now - since < self._patience:
             return
         for member, (size, taken) in list(self._holders.items()):
