@@ -2,8 +2,8 @@
 
 While the broker is congested, producers are held: nothing is read from them, so what they send waits in the network,
 and nothing is dropped. Consumers and all others go on. Producers are let go in turns, in the order in which they were
-held: each may be read from once, an equal part of what room there is, and is held again. So each has its share however
-many there are and whatever each sends, until there is room enough for everybody.
+held: each may be read from once, an equal part of what room there is, and is held again, until there is room enough for
+everybody. So nobody is kept from sending by what others send. Who has more under way gets what the others leave.
 """
 
 import asyncio
