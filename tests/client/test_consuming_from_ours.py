@@ -180,7 +180,8 @@ async def test_a_record_that_rots_on_the_disk_of_the_broker_is_skipped_and_no_ot
     async with restarting(tmp_path) as running:
         async with connect(running.broker) as mq:
             bodies = [b"%03d " % n + bytes(700) for n in range(100)]
-            receipts = await mq.producer("test").send_many(bodies, partition=0)
+            send = mq.producer("test").send_many  # one batch is never cut into two segments
+            receipts = [each for n in range(0, 100, 5) for each in await send(bodies[n : n + 5], partition=0)]
         port = running.broker.port
         await running.broker.end()
         rotten = [3, 4, 50, 77]
@@ -198,3 +199,37 @@ async def test_a_record_that_rots_on_the_disk_of_the_broker_is_skipped_and_no_ot
             kept = [body for n, body in enumerate(bodies) if n not in rotten]
             assert await take(consumer_of(mq, Ledger(), "test"), len(kept)) == kept
         assert caplog.text.count("fails its checksum; skipped, going on at") == 3  # two are in a row
+
+
+def gets(broker: Serving) -> int:
+    return broker.running.broker.statistics.tally("test").gets
+
+
+async def test_an_idle_consumer_leaves_its_questions_with_the_broker_and_hears_at_once(tmp_path: Path) -> None:
+    async with restarting(tmp_path) as running, connect(running.broker) as mq:
+        producer, seen = mq.producer("test"), list[bytes]()
+        for partition in range(2):
+            await producer.send(b"first", partition=partition)
+        async with consumer_of(mq, Ledger(), "test") as consumer:
+            seen += await take(consumer, 2)
+            await until(lambda: running.broker.running.broker.polls.lines == 2)
+            before = gets(running.broker)
+            for n in range(20):
+                await producer.send(b"%d" % n, partition=0)
+                seen += await take(consumer, 1)
+            assert gets(running.broker) <= before + 21  # one for each message, and the poll of now
+        assert seen[2:] == [b"%d" % n for n in range(20)]
+
+
+async def test_a_reader_that_waits_is_closed_or_sent_elsewhere_at_once(tmp_path: Path) -> None:
+    async with restarting(tmp_path) as running, connect(running.broker) as mq:
+        receipt = await mq.producer("test").send(b"first", partition=0)
+        async with mq.reader("test", 0, "latest") as reader, asyncio.timeout(5):
+            fetching = asyncio.create_task(reader.fetch())
+            await until(lambda: running.broker.running.broker.polls.lines == 1)
+            reader.seek(receipt.offset)
+            assert [message.data for message in await fetching] == [b"first"]
+            fetching = asyncio.create_task(reader.fetch())
+            await until(lambda: running.broker.running.broker.polls.lines == 2)
+            await reader.close()
+            assert await fetching == []

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from metaq.errors import LinkClosed, Refused, Status
 from metaq.model import BrokerPartition, TopicPartition
 from metaq.net.link import Link
-from metaq.protocol.commands import Get, Offset, Reply, Result, Stats, Value, Version
+from metaq.protocol.commands import Get, Offset, Reply, Result, Stats, Value, Version, Want
 from metaq.protocol.encoder import encode
 
 LATEST: Final = (1 << 63) - 1  # an offset nobody reaches: the answer names the end
@@ -27,14 +27,26 @@ class Position(NamedTuple):
     end: int
 
 
-async def fetch(link: Link, target: TopicPartition, group: str, offset: int, max_size: int, timeout: float) -> Fetched:
-    """Get at most `max_size` bytes from `offset` on.
+def can_wait(link: Link) -> bool:
+    """Say whether the broker at the other end can be asked to wait until something is there."""
+    return link.is_open and "wait" in link.extensions
 
-    404 and 403 are "nothing there yet", as for the Java client; so is an answer without a byte.
+
+async def fetch(link: Link, group: str, want: Want, timeout: float, wait: float = 0.0) -> Fetched:
+    """Get what is wanted; where nothing is there, have the broker wait for it, so many seconds and 60 at most.
+
+    That is only for a broker that `can_wait`; others answer at once. 404 and 403 are "nothing there yet", as for the
+    Java client; so is an answer without a byte.
 
     Raises Refused for other answers, and what Link.request raises.
     """
-    reply = await link.request(lambda opaque: encode(Get(target, group, offset, max_size, opaque)), timeout)
+    target, offset, max_size = want
+    ms = int(wait * 1000) if wait and can_wait(link) else 0
+
+    def build(opaque: int) -> bytes:
+        return encode(Get(target, group, offset, max_size, opaque, ms))
+
+    reply = await link.request(build, timeout + ms / 1000)
     match reply:
         case Value(data, _):
             return Fetched(data or None)

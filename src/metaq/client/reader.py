@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from metaq.client import asking
 from metaq.client.asking import Fetched
@@ -22,11 +22,14 @@ from metaq.errors import (
 )
 from metaq.model import TopicPartition
 from metaq.net.link import Link
+from metaq.protocol.commands import Want
 from metaq.record import HEADER, HEADER_SIZE
 
 Start: TypeAlias = Literal["earliest", "latest"] | int
 
 _WINDOW: Final = 1 << 20  # bytes that are looked through at least for the record behind a corrupt one
+POLL: Final = 30.0  # seconds that a broker is asked to wait for a message
+_POLL_SIZE: Final = 16 << 10  # bytes of the answer: many may come at the same time
 _CUT_TRIES: Final = 6  # looks at a log that ends within a record, before that is called corrupt
 
 
@@ -66,6 +69,8 @@ class Reader:
         self._offset: int | None = start if isinstance(start, int) else None  # where to fetch next
         self._size = options.max_size
         self._ready: list[Message] = []  # fetched and not handed out, the last one first
+        self._at_end: Link | None = None  # who said last that no more is there
+        self._polling: asyncio.Task[Block | None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -87,6 +92,9 @@ class Reader:
         """Go on at this offset; it must be that of a message, or the end."""
         self._ready.clear()
         self._offset = offset
+        self._at_end = None
+        if self._polling is not None:
+            self._polling.cancel()
 
     async def close(self) -> None:
         """Stop: iterating ends, also where it is waiting now."""
@@ -129,7 +137,7 @@ class Reader:
         delay = self._options.first_delay
         while not self._stopped.done():
             try:
-                block = await self.look()
+                block = await self._ask(POLL if wait is None else wait - (loop.time() - began))
                 if block:
                     messages = list(block)
                     self._offset = block.end  # before a corrupt one, should there be one
@@ -177,11 +185,16 @@ class Reader:
 
     # one fetch
 
-    async def look(self) -> Block | None:
-        """Ask once; return whole messages, None if there is nothing now. Raises CorruptMessage, ClientError."""
+    async def look(self, wait: float = 0.0) -> Block | None:
+        """Ask once; return whole messages, None if there is nothing now. Raises CorruptMessage, ClientError.
+
+        `wait`: have a broker that can wait so many seconds for a message; others answer at once.
+        """
         link = await self._link()
         offset = await self._begin(link)
-        fetched = await self._get(link, offset, self._size)
+        size = min(self._size, _POLL_SIZE) if wait else self._size
+        fetched = await self._get(link, offset, size, wait)
+        self._at_end = link if fetched.data is None or len(fetched.data) < size else None
         if fetched.moved is not None:
             moved_from, offset = offset, await self._moved(link, offset, fetched.moved)
             self._offset = offset
@@ -245,10 +258,35 @@ class Reader:
             self._offset = found or 0  # not there yet: also for "latest", all that comes will be new
         return self._offset
 
-    async def _get(self, link: Link, offset: int, size: int) -> Fetched:
+    @property
+    def may_poll(self) -> bool:
+        """Whether no more is there, and the broker that said so can be asked to wait for it."""
+        return self._at_end is not None and asking.can_wait(self._at_end)
+
+    async def _ask(self, wait: float) -> Block | None:
+        """Do as `look`, and where nothing is there wait for it, if the broker can, until the reader is closed."""
+        block = None if self.may_poll and wait > 0 else await self.look()
+        return await self._poll(wait) if block is None and self.may_poll and wait > 0 else block
+
+    async def _poll(self, wait: float) -> Block | None:
+        if self._stopped.done():
+            return None
+        poll = self.look(min(wait, POLL))
+        polling = self._polling = asyncio.create_task(poll, name=f"poll {self.topic} {self.partition}")
+        try:
+            either: list[asyncio.Future[Any]] = [polling, self._stopped]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._polling = None
+            if not polling.done():
+                polling.cancel()
+                await asyncio.wait([polling])
+        return None if polling.cancelled() else polling.result()
+
+    async def _get(self, link: Link, offset: int, size: int, wait: float = 0.0) -> Fetched:
         options = self._options
         try:
-            return await asking.fetch(link, self._target, options.group, offset, size, options.timeout)
+            return await asking.fetch(link, options.group, Want(self._target, offset, size), options.timeout, wait)
         except Refused as exc:
             raise self._refused(link, exc) from exc
 

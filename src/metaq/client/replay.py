@@ -14,6 +14,7 @@ from metaq.client.scan import find_record
 from metaq.errors import NoTimeInIds, Refused, Status
 from metaq.model import TopicPartition
 from metaq.net.link import Link
+from metaq.protocol.commands import Want
 from metaq.record import id_time_ms
 
 _GROUP: Final = "pymetaq-replay"
@@ -123,7 +124,7 @@ class _Search:
         """Return what is there, nothing at the end. Raises Refused where nothing is although it should be."""
         if size <= 0:
             return b""
-        fetched = await asking.fetch(self._link, self._target, _GROUP, offset, size, self._timeout)
+        fetched = await asking.fetch(self._link, _GROUP, Want(self._target, offset, size), self._timeout)
         if fetched.data is None and offset < self._end:
             status = Status.NOT_FOUND if fetched.moved is None else Status.MOVED
             raise Refused(status, f"{self._target} at {self._link.address}: nothing at offset {offset} of {self._end}")

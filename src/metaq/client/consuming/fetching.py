@@ -29,13 +29,13 @@ class GroupReader(Reader):
         self._tell = moved
         self._seen = -1  # generation of what is known of brokers when the end of the log was looked at
 
-    async def look(self) -> Block | None:
+    async def look(self, wait: float = 0.0) -> Block | None:
         """Do as Reader.look. Where nothing is there, see to it, once after each change, that the log did not shrink.
 
         1.4.6.2 answers an offset beyond the end as it does the end: a broker that lost messages, or all, would be
         waited for until it has as many again, and those would be passed over.
         """
-        block = await super().look()
+        block = await super().look(wait)
         seen = self._routes.changes.generation
         if block is None and self._offset and seen != self._seen:
             bounds = await self._starting.bounds(self._key)

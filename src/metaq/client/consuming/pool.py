@@ -29,6 +29,11 @@ class Pool:
         self._errors: deque[MetaqError] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be fetched, of any partition."""
+        return self._buffered < self._limit
+
     @asynccontextmanager
     async def turn(self, broker_id: int, *, is_ahead: bool) -> AsyncIterator[None]:
         """Wait until one more fetch from a broker is right, and count it while the block runs.
@@ -105,7 +110,7 @@ class Pool:
                 return
 
     def _open_gates(self) -> None:
-        has_room = self._buffered < self._limit
+        has_room = self.has_room
         for gate, is_open in ((self._room, has_room), (self._need, has_room or bool(self._waiters))):
             if is_open:
                 gate.set()

@@ -13,7 +13,7 @@ from metaq.client.consuming.pool import Pool
 from metaq.client.consuming.progress import Progress
 from metaq.client.consuming.starting import Starting
 from metaq.client.message import Block
-from metaq.client.reader import ReaderOptions
+from metaq.client.reader import POLL, ReaderOptions
 from metaq.cluster.znodes import NO_MESSAGE, Position
 from metaq.errors import CorruptMessage, MetaqError, NoBroker, NoStoredOffset, NoTimeInIds, OffsetLost, Refused
 from metaq.model import ClusterPartition
@@ -21,6 +21,7 @@ from metaq.model import ClusterPartition
 log = logging.getLogger(__name__)
 
 _AHEAD: Final = 2  # runs fetched and not handed out
+_SHORT: Final = 1.0  # seconds; a broker that answers sooner that nothing came did not wait
 _FIRST_DELAY: Final = 0.005  # seconds after a look that found nothing; doubles up to the option's
 _LONGEST_TROUBLE: Final = 2.0  # seconds between two tries while a broker is away or refuses
 
@@ -208,19 +209,36 @@ class Stream:
                 delay = min(2 * delay, longest)
 
     async def _look(self) -> bool:
-        """Fetch once; return whether that brought something."""
+        """Fetch once; return whether to do so again at once: that brought something, or the broker will wait now."""
         if self.progress is None:
             await self._begin()
         reader = self._have_reader()
+        if reader.may_poll and self._pool.has_room:
+            return await self._poll(reader)
         is_ahead = bool(self._runs) or self._is_busy or self._is_blocked
         async with self._pool.turn(self.key.partition.broker_id, is_ahead=is_ahead):
-            try:
-                block = await reader.look()
-            except CorruptMessage:
-                block = await self._look_again(reader)
+            block = await self._ask(reader)
+        return block is not None or (reader.may_poll and self._pool.has_room)
+
+    async def _poll(self, reader: GroupReader) -> bool:
+        """Have the broker wait for a message. That takes nobody's turn: what comes is little.
+
+        False: it did not wait, and is not to be asked again at once.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        block = await self._ask(reader, POLL)
+        return block is not None or clock() - began > _SHORT
+
+    async def _ask(self, reader: GroupReader, wait: float = 0.0) -> Block | None:
+        """Fetch once and keep what that brought."""
+        try:
+            block = await reader.look(wait)
+        except CorruptMessage:
+            block = await self._look_again(reader)
         if block:
             self._keep(block)
-        return bool(block)
+        return block or None
 
     async def _begin(self) -> None:
         position = await self._starting.begin(self.key, self._stored)
