@@ -66,6 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receives = 0  # bytes of the large body being received; memory for it is taken
         self._starved = False  # the body waits for memory
         self._queued = False  # its gets wait for memory
+        self._has_turn = False  # it was first in line for that
         self.produces = False
         self.active = True
         self.name = ""
@@ -155,7 +156,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def crowded(self) -> bool:
         """Return whether so much waits for all peers together that who asks for more must wait for its turn."""
-        return self._connections.sending.scarce
+        room = self._connections.sending
+        return room.used >= room.most if self._has_turn else room.scarce
 
     def owe(self, size: int) -> None:
         """Count bytes that the disk is to bring for this peer; the same number below 0 when it has."""
@@ -176,7 +178,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _served(self) -> None:
         self._queued = False
+        self._has_turn = True  # or those behind it in line would send it to their end, and so on for ever
         self._go_on()
+        self._has_turn = False
 
     def park(self, waiter: Waiter, lines: int) -> bool:
         """Remember that a command waits, for so many partitions. False: it may not, too many do already."""
