@@ -30,6 +30,7 @@ from metaq.net.listener import Listener
 from metaq.net.streams import Streams
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
+from metaq.record import HEADER_SIZE
 from metaq.store.mover import call
 from metaq.store.store import MessageStore, open_files
 
@@ -194,7 +195,8 @@ def _warn(config: BrokerConfig) -> None:
 
 
 def _limits(config: BrokerConfig) -> Limits:
-    return Limits(body=config.max_message_size, record=config.max_transfer_size, reply=_STRAY_REPLY)
+    batch = max(Limits().batch, config.max_message_size + HEADER_SIZE)  # one message at least
+    return Limits(body=config.max_message_size, batch=batch, record=config.max_transfer_size, reply=_STRAY_REPLY)
 
 
 def _most_connections(config: BrokerConfig, world: World) -> int:

@@ -127,10 +127,10 @@ async def test_messages_and_batches_over_the_limits_are_refused_as_puts_are(serv
     dial = await serve.dial(await serve(pymetaq={"maxMessageSize": 1000}))
     producer = Producer(await dial(), 7)
     await producer.sends(packed(b"x" * 1001), 1)
-    await producer.is_refused(Status.ERROR, rb".*message of 1021 bytes is larger than the limit of 1000")
-    await producer.sends(packed(b"x" * 490) * 2, 2)
-    await producer.is_refused(Status.ERROR, rb".*message of 1020 bytes is larger than the limit of 1000")
-    assert await producer.stores([b"x" * 470] * 2) is not None
+    await producer.is_refused(Status.ERROR, rb".*message of 1001 bytes is larger than the limit of 1000")
+    await producer.sends(packed(b"x" * 1000) * 8300, 8300)  # 8 MiB are the limit of a batch
+    await producer.is_refused(Status.ERROR, rb".* of 8466000 bytes is larger than the limit")
+    assert await producer.stores([b"x" * 1000] * 2) is not None
 
 
 async def test_a_batch_sent_again_is_answered_with_its_first_result_and_stored_once(dial: Dial) -> None:

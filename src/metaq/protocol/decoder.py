@@ -17,6 +17,7 @@ class Limits:
 
     line: int = 64 << 10  # without its CRLF; above it the connection is of no use
     body: int = 8 << 20  # of put and sync; a larger one is skipped and reported as Oversized
+    batch: int = 8 << 20  # of mput, all its records together, and of mget
     record: int | None = None  # the largest record (header and body) that can be stored; None: `body` alone decides
     reply: int = 256 << 20  # of result and value; above it the connection is of no use
 
@@ -42,6 +43,7 @@ _readers: Final[dict[bytes, tuple[TopicPartition, str]]] = {}  # `get topic grou
 _MOST_REMEMBERED: Final = 65536  # entries
 _LONGEST_REMEMBERED: Final = 128  # bytes of a head, so that a peer cannot fill memory with 64 KiB topic names
 _LONGEST_PLAIN: Final = 200  # bytes of a line: a remembered head and four numbers without needless zeros
+_BATCHES: Final = frozenset({"mput", "mget"})
 _SMALL_PIECE: Final = 4096  # bytes; pieces below this are collected in one buffer
 _SMALL_BODY: Final = 16 << 10  # bytes that every connection may keep of something unfinished, uncounted
 
@@ -145,7 +147,7 @@ class Decoder:
         rule = rule_for(tokens)
         size = body_size(rule, tokens)
         start = end + 2
-        if size > (self._limits.reply if rule.is_reply else self._largest):
+        if size > self._most(rule, tokens[0]):
             commands.append(_oversized(rule, tokens, size))
             return self._expect(_State.SKIP, data, start, size)
         if start + size > len(data):
@@ -162,6 +164,11 @@ class Decoder:
             self._end()
             return len(data)
         return start + size
+
+    def _most(self, rule: Rule, verb: str) -> int:
+        if verb in _BATCHES:
+            return self._limits.batch
+        return self._limits.reply if rule.is_reply else self._largest
 
     def _expect(self, state: _State, data: bytes, start: int, size: int) -> int:
         """Wait for what `data` lacks of the `size` bytes from `start` on; return where to go on in `data`."""

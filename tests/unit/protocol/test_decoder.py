@@ -8,7 +8,7 @@ import pytest
 
 from metaq.model import TopicPartition
 from metaq.protocol import decoder as module
-from metaq.protocol.commands import Command, Get, Oversized, Put, Stats, Value, Version
+from metaq.protocol.commands import Command, Get, Mput, Oversized, Put, Stats, Value, Version
 from metaq.protocol.decoder import Decoder, Limits
 
 TARGET = TopicPartition("test", 0)
@@ -34,6 +34,13 @@ def test_a_body_of_exactly_the_limit_is_decoded() -> None:
     command = Put(TARGET, b"x" * 100, 0, -1, 7)
     for _ in range(2):
         assert Decoder(Limits(body=100)).feed(b"put test 0 100 0 -1 7\r\n" + b"x" * 100) == [command]
+
+
+def test_a_batch_has_a_limit_of_its_own() -> None:
+    frame = b"mput test 0 %d 3 0 0 0 7\r\n%b"
+    decoder = Decoder(Limits(body=100, batch=300, record=120))
+    assert decoder.feed(frame % (300, b"x" * 300)) == [Mput(TARGET, b"x" * 300, 3, 0, 0, 0, 7)]
+    assert decoder.feed(frame % (301, b"x" * 301)) == [Oversized(TARGET, 301, 7)]
 
 
 def test_the_largest_record_limits_the_body_without_its_header() -> None:
