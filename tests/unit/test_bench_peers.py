@@ -133,7 +133,6 @@ def test_without_a_zookeeper_the_java_broker_is_left_out() -> None:
 
 
 def test_plots_are_small_and_the_same_for_the_same_samples(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     samples = Samples({})
     for name, rate in ((OURS, 3.0), (JAVA, 2.0), ("redis-py", 1.0)):
         samples.add(Sample("peers/P1 p50", name, 0, 1 / rate, "ms"))
