@@ -58,6 +58,7 @@ class BrokerRegistration:
         self._repairs: deque[float] = deque(maxlen=_REPAIRS)
         self._was_registered = False
         self._waiters: list[asyncio.Future[None]] = []
+        self._served: list[asyncio.Future[None]] = []  # those for whom the tree is being written now
         self._task: asyncio.Task[None] | None = None
 
     async def register(self, topics: Iterable[str]) -> None:
@@ -137,11 +138,10 @@ class BrokerRegistration:
         stop_listening = self._registry.on_state(self._hear_state)
         error: BaseException = RegistryError("the broker was withdrawn meanwhile")
         pause = _PAUSE
-        waiters: list[asyncio.Future[None]] = []
         try:
             while True:
                 self._wake.clear()
-                waiters, self._waiters = [*waiters, *self._waiters], []
+                self._served, self._waiters = [*self._served, *self._waiters], []
                 try:
                     await self._reconcile()
                 except RegistryError as exc:
@@ -156,7 +156,7 @@ class BrokerRegistration:
                     pause = min(pause * 2, _LONGEST_PAUSE)
                     continue
                 pause = _PAUSE
-                _settle(waiters, None)
+                _settle(self._served, None)
                 await self._wait_for_work()
         except Exception as exc:
             error = exc
@@ -164,8 +164,8 @@ class BrokerRegistration:
             log.exception("broker %s: registration ends", self._identity)
         finally:
             stop_listening()
-            _settle([*waiters, *self._waiters], error)
-            self._waiters = []
+            _settle([*self._served, *self._waiters], error)
+            self._served, self._waiters = [], []
 
     async def _reconcile(self) -> None:
         """Make the tree what is wanted; look whether it stays so if that is due."""
@@ -208,6 +208,7 @@ class BrokerRegistration:
         now = asyncio.get_running_loop().time()
         if len(self._repairs) == _REPAIRS and now - self._repairs[0] < _REPAIR_TIME:
             log.error("broker %s: our nodes keep vanishing or changing; writing them once a second", self._identity)
+            _settle(self._served, None)  # all was written; in step with another like us it might never be found so
             await asyncio.sleep(1.0)
         else:
             log.warning("broker %s: nodes of ours are missing or changed; writing them again", self._identity)
