@@ -94,10 +94,10 @@ def targets() -> Iterator[Target]:
     yield Target("P3: 1 KB beside Kafka", 1.0, beside("peers/P3/1 KB", KAFKA, (OURS, NOWAIT)))
     yield Target(
         "P4: 100 B beside the best as it comes",
-        1.2,
+        1.3,
         beside("consume/100 B", ("redis-py", "rstream", "aiokafka", "confluent-kafka")),
     )
-    yield Target("P4: 100 B beside Java", 0.8, beside("consume/100 B", (JAVA,)))
+    yield Target("P4: 100 B beside Java", 1.0, beside("consume/100 B", (JAVA,)))
     yield Target("P4: 1 KB beside redis-py", 1.3, beside("consume/1 KB", ("redis-py",)))
     yield Target(
         "P4: 1 KB beside confluent-kafka, tuned or not",
