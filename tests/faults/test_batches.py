@@ -19,6 +19,7 @@ from metaq.record import pack
 from metaq.store.log import segment_name
 from tests.embedding import Dial
 from tests.faults.conftest import Launch
+from tests.faults.seeds import try_seeds
 from tests.faults.senders import MOST_UNDER_WAY, Sending, settings
 from tests.simulation.world import World
 from tests.unit.store.course import ALSO, FAST, HOME, SAFE, run_until, start_machine
@@ -114,22 +115,13 @@ async def last_day(life: Sending) -> None:
     await life.close()
 
 
-def try_seeds(first: int, count: int) -> None:
-    for seed in [int(os.environ["METAQ_SEED"])] if "METAQ_SEED" in os.environ else range(first, first + count):
-        try:
-            bad_days(seed)
-        except BaseException as exc:
-            exc.add_note(f"METAQ_SEED={seed}")
-            raise
-
-
 def test_after_bad_days_every_batch_is_stored_once_and_answered_as_the_first_time() -> None:
-    try_seeds(1, 30)
+    try_seeds(bad_days, 1, 30)
 
 
 @pytest.mark.soak
 def test_after_thousands_of_bad_days_every_batch_is_stored_once_and_answered_as_the_first_time() -> None:
-    try_seeds(Random().randrange(1 << 40), 5000)
+    try_seeds(bad_days, Random().randrange(1 << 40), 5000)
 
 
 @pytest.mark.parametrize("seed", range(8))

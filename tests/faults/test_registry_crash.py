@@ -5,12 +5,12 @@ the random form names its seed; METAQ_SEED repeats it alone.
 """
 
 import asyncio
-import os
 from random import Random
 
 import pytest
 
 from metaq.registry.log import LogOptions
+from tests.faults.seeds import try_seeds
 from tests.simulation.world import World
 from tests.unit.registry.keeper import SMALL, Keeper, Model, recover, run_until, start_machine
 
@@ -147,19 +147,10 @@ def bad_days(seed: int) -> None:
         recover(world, keeper)
 
 
-def try_seeds(first: int, count: int) -> None:
-    for seed in [int(os.environ["METAQ_SEED"])] if "METAQ_SEED" in os.environ else range(first, first + count):
-        try:
-            bad_days(seed)
-        except BaseException as exc:
-            exc.add_note(f"METAQ_SEED={seed}")
-            raise
-
-
 def test_bad_days_lose_nothing_that_was_acknowledged() -> None:
-    try_seeds(1, 20)
+    try_seeds(bad_days, 1, 20)
 
 
 @pytest.mark.soak
 def test_thousands_of_bad_days_lose_nothing_that_was_acknowledged() -> None:
-    try_seeds(Random().randrange(1 << 40), 5000)
+    try_seeds(bad_days, Random().randrange(1 << 40), 5000)

@@ -4,7 +4,6 @@ The checker is that of test_store_recovery.py. A failure names its seed; METAQ_S
 """
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from random import Random
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 import pytest
 
 from metaq.model import TopicPartition
+from tests.faults.seeds import try_seeds
 from tests.simulation.world import World
 from tests.unit.store.course import ALSO, FAST, SAFE, Life, Model, config, crash, recover, run_until, start_machine
 
@@ -169,19 +169,10 @@ def bad_days(seed: int) -> None:
         recover(world, life)
 
 
-def try_seeds(first: int, count: int) -> None:
-    for seed in [int(os.environ["METAQ_SEED"])] if "METAQ_SEED" in os.environ else range(first, first + count):
-        try:
-            bad_days(seed)
-        except BaseException as exc:
-            exc.add_note(f"METAQ_SEED={seed}")
-            raise
-
-
 def test_bad_days_lose_nothing_that_was_acknowledged() -> None:
-    try_seeds(1, 40)
+    try_seeds(bad_days, 1, 40)
 
 
 @pytest.mark.soak
 def test_thousands_of_bad_days_lose_nothing_that_was_acknowledged() -> None:
-    try_seeds(Random().randrange(1 << 40), 5000)
+    try_seeds(bad_days, Random().randrange(1 << 40), 5000)
