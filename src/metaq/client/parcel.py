@@ -1,5 +1,6 @@
 """Messages that travel together, and what becomes of each; shared by the loop and the threads of plain code."""
 
+import asyncio
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +44,7 @@ class Parcel:
         "_seen",
         "_singles",
         "_stored",
+        "_waiters",
         "avoid",
         "bodies",
         "cost",
@@ -77,6 +79,7 @@ class Parcel:
         self._seen: set[int] | None = None
         self._gate: Lock | None = None  # held until something becomes known
         self._callbacks: list[tuple[int, Callable[[], object]]] | None = None
+        self._waiters: list[tuple[int, asyncio.Future[Receipt]]] = []  # in the loop
 
     @classmethod
     def of(cls, bodies: list[bytes], flag: int, timeout: float, fixed: BrokerPartition | None) -> Self:
@@ -162,12 +165,14 @@ class Parcel:
         if callbacks is not None:
             later = []
             for index, callback in callbacks:
-                if self.outcome(index) is None:
-                    later.append((index, callback))
-                else:
+                if self.is_known(index):
                     callback()
+                else:
+                    later.append((index, callback))
             if later:
                 self._keep(later)
+        if self._waiters:
+            self._tell()
         if self.watcher is not None:
             self.watcher(self, count)
 
@@ -175,7 +180,28 @@ class Parcel:
         with _lock:
             self._callbacks = [*callbacks, *(self._callbacks or ())]
 
+    def _tell(self) -> None:
+        """Hand their outcomes to those who wait in the loop and have not gone."""
+        waiters, self._waiters = self._waiters, []
+        for index, waiter in waiters:
+            outcome = self.outcome(index)
+            if outcome is None:
+                self._waiters.append((index, waiter))
+            elif isinstance(outcome, Receipt):
+                if not waiter.done():
+                    waiter.set_result(outcome)
+            else:
+                self.ask(index)
+                if not waiter.done():
+                    waiter.set_exception(anew(outcome))
+
     # asking
+
+    def tell(self, index: int, waiter: asyncio.Future[Receipt]) -> None:
+        """Have a future of the loop hold what becomes of a message, which counts as asking."""
+        self._waiters.append((index, waiter))
+        if self.is_known(index):
+            self._tell()
 
     def outcome(self, index: int) -> Receipt | Exception | None:
         """Return what became of a message, None if that is not known yet; of all, with index -1: something or None."""

@@ -276,7 +276,7 @@ class Producer:
                 if not self._offer(order):
                     work = self._pump_slowly(order)
                     self._pump = asyncio.get_running_loop().create_task(work, name=f"orders for {self.topic}")
-                    return
+                    break
             except Exception as exc:  # noqa: BLE001 - whatever it was, the one who waits is told
                 order.parcel.failed_with(exc)
         self._core.hurry()

@@ -13,7 +13,7 @@ from metaq.client.partitioner import KeySelector, Place, Selector, parse_partiti
 from metaq.client.picker import Picker, takes_batches
 from metaq.client.putting import Putting
 from metaq.client.routes import Route, Routes
-from metaq.client.sending import Put, Sent, Waiter, checked, known, receipt_of
+from metaq.client.sending import Put, Sent, Waiter, checked, known
 from metaq.client.shipping import Shipping, ShippingOptions
 from metaq.errors import MetaqError, NoBroker
 from metaq.model import BrokerPartition, Receipt
@@ -83,9 +83,14 @@ class Producer:
 
         Raises NoBroker (it was not sent), Refused (it was not stored), RequestTimeout or LinkClosed (it may be).
         """
-        parcel, index = await self._start(data, attribute, partition, timeout)
-        parcel.ask(index)
-        return await receipt_of(parcel, index)
+        spot = self._start_now(data, attribute, partition, timeout)
+        if spot is None:
+            spot = await self._start(data, attribute, partition, timeout)
+        self._shipping.leave()
+        parcel, index = spot
+        answer: asyncio.Future[Receipt] = self._loop.create_future()
+        parcel.tell(index, answer)
+        return await answer
 
     async def send_nowait(
         self,
@@ -99,13 +104,10 @@ class Producer:
 
         Raises NoBroker if it could not be sent. Other errors come with the result, or with `flush` if nobody asks it.
         """
-        spot: Spot | None = None
-        if self._is_plain and attribute is None and partition is None and timeout is None and type(data) is bytes:
-            spot = self._shipping.add_quickly(data, self._options.timeout)
+        spot = self._start_now(data, attribute, partition, timeout)
         if spot is None:
-            spot = self._start_now(data, attribute, partition, timeout)
-            if spot is None:
-                spot = await self._start(data, attribute, partition, timeout)
+            spot = await self._start(data, attribute, partition, timeout)
+        self._shipping.wake()
         return Sent(*spot)
 
     async def send_many(
@@ -161,6 +163,7 @@ class Producer:
             if not self._ready():
                 await self._flight.slot(deadline)
             self._ship(parcel, deadline)
+            self._shipping.wake()
             receipts.append(Span(parcel, 0, parcel.count))
             await asyncio.sleep(0)
 
@@ -169,6 +172,7 @@ class Producer:
     ) -> None:
         for number, data in enumerate(bodies):
             parcel, index = await self._start(data, attribute, None, timeout)
+            self._shipping.wake()
             parcel.ask(index)
             receipts.append(Span(parcel, index, 1))
             if not number % _TURN:
@@ -194,6 +198,10 @@ class Producer:
         self, data: bytes, attribute: str | None, partition: Place | None, timeout: float | None
     ) -> Spot | None:
         """Send a message if that takes no wait; None: it does, and nothing was done."""
+        if self._is_plain and attribute is None and partition is None and timeout is None and type(data) is bytes:
+            spot = self._shipping.add_quickly(data, self._options.timeout)
+            if spot is not None:
+                return spot
         checked(data, attribute)
         if timeout is None:
             timeout = self._options.timeout
@@ -291,7 +299,10 @@ class Producer:
     # parcels of plain code
 
     def take(self, parcel: Parcel, place: Place | None) -> bool:
-        """Send a sealed parcel, to a place if one is named; False: that takes a wait. Raises ConfigError, NoBroker."""
+        """Send a sealed parcel, to a place if one is named, with `hurry`; False: that takes a wait.
+
+        Raises ConfigError, NoBroker.
+        """
         if not self._ready():
             return False
         fixed = self._known_place(place)
@@ -309,11 +320,13 @@ class Producer:
         if not self._ready():
             await self._flight.slot(deadline)
         self._ship(parcel, deadline)
+        self._shipping.wake()
 
     async def choose(self, parcel: Parcel, data: bytes, attribute: str | None) -> None:
         """Send a parcel of one message where the selector says. Raises ClientError: it was not sent."""
         put, route = await self._find_route(data, attribute, None, parcel.timeout)
         self._choose(parcel, put, route)
+        self._shipping.wake()
 
     def choose_now(self, parcel: Parcel, data: bytes, attribute: str | None) -> bool:
         """Do the same if that takes no wait; False: it does."""
@@ -338,8 +351,10 @@ class Producer:
             self._putting.submit(put, route)
 
     def hurry(self) -> None:
-        """Send at once what would leave at the end of this turn."""
-        if not self._options.linger:
+        """Have sent what was taken in this turn."""
+        if self._options.linger:
+            self._shipping.wake()
+        else:
             self._shipping.flush()
 
     # puts for others

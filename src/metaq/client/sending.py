@@ -204,19 +204,9 @@ class Sent:
 
     def __await__(self) -> Generator[None, None, Receipt]:
         self._parcel.ask(self._index)
-        return (yield from receipt_of(self._parcel, self._index).__await__())
-
-
-async def receipt_of(parcel: Parcel, index: int) -> Receipt:
-    """Wait for the outcome of a message; return its receipt or raise its error."""
-    outcome = parcel.outcome(index)
-    if outcome is None:
-        await known(parcel, index)
-        outcome = parcel.outcome(index)
-        assert outcome is not None
-    if isinstance(outcome, Exception):
-        raise anew(outcome)
-    return outcome
+        waiter: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._parcel.tell(self._index, waiter)
+        return (yield from waiter)
 
 
 async def known(parcel: Parcel, index: int) -> None:

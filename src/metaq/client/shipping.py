@@ -52,11 +52,12 @@ class Shipping:
         self._free: deque[Parcel] = deque()
         self._open: Parcel | None = None  # more may be added; behind those that are free
         self._is_due = False  # a flush is due in this turn
+        self._was_alone = True  # one message was under way after the last flush
         self._timer: asyncio.TimerHandle | None = None
         self._placing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    # what is to be sent; it is counted as under way already
+    # what is to be sent; it is counted as under way already, and leaves once `wake`, `leave` or `flush` is called
 
     def add(self, body: bytes, flag: int, timeout: float) -> tuple[Parcel, int]:
         """Take one message to which any partition will do; return its parcel and its index there."""
@@ -65,7 +66,6 @@ class Shipping:
             self._seal()
             parcel = self._open = Parcel(timeout)
             parcel.expires = self._loop.time() + timeout
-            self._wake()
         index = parcel.add(body, flag)
         parcel.size += len(body)
         if parcel.size > MOST_BYTES or index + 1 >= MOST_RECORDS:
@@ -105,7 +105,6 @@ class Shipping:
         if parcel.fixed is None:
             self._seal()
             self._free.append(parcel)
-            self._wake()
             return
         outbox = self._outboxes.get(parcel.fixed)
         if outbox is None or not outbox.is_busy:
@@ -121,7 +120,6 @@ class Shipping:
         self._dirty[outbox] = None
         if outbox.is_full:
             outbox.flush()
-        self._wake()
 
     def _outbox(self, partition: BrokerPartition) -> Outbox:
         outbox = self._outboxes.get(partition)
@@ -137,7 +135,17 @@ class Shipping:
 
     # sending
 
-    def _wake(self) -> None:
+    def leave(self) -> None:
+        """Have a message sent that somebody waits for: at once if it is alone, else as `wake` does.
+
+        It is taken to be alone if nothing else is under way, and was not when the last one left.
+        """
+        if self._was_alone and self._flight.count == 1 and not self._options.linger and not self._is_due:
+            self.flush()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
         """Have all sent that may be, at the end of this turn or after the linger."""
         if self._options.linger:
             if self._timer is None:
@@ -153,6 +161,7 @@ class Shipping:
     def flush(self) -> None:
         """Send what may be sent now."""
         self._is_due = False
+        self._was_alone = self._flight.count == 1
         if self._is_closed:
             return
         dirty, self._dirty = self._dirty, {}
@@ -214,7 +223,7 @@ class Shipping:
     def _placed(self, task: asyncio.Task[None]) -> None:
         self._placing.discard(task)
         if self._free or self._open is not None:
-            self._wake()
+            self.wake()
 
     async def _find_place(self, parcel: Parcel, error: MetaqError | None) -> None:
         question = Put.packed(0, b"", None)
@@ -271,7 +280,7 @@ class Shipping:
         """Find another partition for a parcel to which any will do; this one is closed if it was refused."""
         if refusal is None:
             self._free.append(parcel)
-            self._wake()
+            self.wake()
         else:
             parcel.avoid |= {partition}
             self._place(parcel, self.named(refusal, partition, address))
