@@ -8,6 +8,7 @@ from zlib import crc32
 from metaq.client.parcel import MOST_BYTES, Parcel
 from metaq.client.sending import checked
 from metaq.errors import ClientError
+from metaq.model import BrokerAddress
 from metaq.net.calls import Call
 from metaq.protocol.commands import Reply
 from metaq.record import HEADER, HEADER_SIZE, checksum, encode_body
@@ -38,13 +39,13 @@ class Batch(Call):
 
     __slots__ = (
         "address",
-        "attempts",
         "count",
         "expires",
         "is_out",
         "order",
         "owner",
         "parcels",
+        "patience",
         "records",
         "stamp",
         "uncertain",
@@ -54,15 +55,20 @@ class Batch(Call):
         self.owner = owner
         self.order = order  # among those of one outbox; (5, 0) and (5, 1) are the halves of (5,)
         self.parcels = parcels
-        self.count = sum(parcel.count for parcel in parcels)
-        self.expires = min(parcel.expires for parcel in parcels)  # loop time
+        first = parcels[0]
+        self.count = first.count
+        self.expires = first.expires  # loop time
+        self.patience = first.timeout  # seconds
+        for parcel in parcels[1:]:
+            self.count += parcel.count
+            self.expires = min(self.expires, parcel.expires)
+            self.patience = max(self.patience, parcel.timeout)
         self.records = pack_records(parcels)
         self.size = len(self.records)
         self.stamp: Stamp
-        self.attempts = 0
         self.is_out = False  # sent, and neither answered nor failed
         self.uncertain: ClientError | None = None  # what came of an attempt that may have stored it
-        self.address = ""  # where it was sent last
+        self.address: BrokerAddress | None = None  # where it was sent last
 
     @property
     def smallest(self) -> int:

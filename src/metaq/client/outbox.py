@@ -12,7 +12,7 @@ from metaq.client.picker import takes_batches
 from metaq.client.routes import Route
 from metaq.client.sending import parse_answer
 from metaq.errors import ClientError, LinkClosed, MetaqError, NoBroker, Refused, Status
-from metaq.model import BrokerPartition, TopicPartition
+from metaq.model import BrokerAddress, BrokerPartition, TopicPartition
 from metaq.net.link import Link
 from metaq.protocol.commands import Reply, Result
 from metaq.protocol.encoder import mput_head
@@ -34,7 +34,9 @@ class Owner(Protocol):
     async def route(self, partition: BrokerPartition, deadline: float) -> Route:
         """Return the way there once it is open; ClientError or RegistryError if that takes too long."""
 
-    def place(self, parcel: Parcel, partition: BrokerPartition, address: str, refusal: Refused | None) -> None:
+    def place(
+        self, parcel: Parcel, partition: BrokerPartition, address: BrokerAddress | None, refusal: Refused | None
+    ) -> None:
         """Find another partition for a parcel to which any will do; this one is closed if it was refused."""
 
     def put_each(self, parcel: Parcel, fixed: BrokerPartition | None, batch: Batch | None) -> None:
@@ -46,7 +48,7 @@ class Owner(Protocol):
     def dirty(self, outbox: "Outbox") -> None:
         """Have `flush` called at the end of this turn."""
 
-    def named(self, error: ClientError, partition: BrokerPartition, address: str) -> ClientError:
+    def named(self, error: ClientError, partition: BrokerPartition, address: BrokerAddress | None) -> ClientError:
         """Return the error with the place in its text."""
 
 
@@ -64,6 +66,7 @@ class Outbox:
         self.partition = partition
         self._owner = owner
         self._target = TopicPartition(topic, partition.partition)
+        self._name = str(partition)
         self._producer = producer
         self._loop = asyncio.get_running_loop()
         self._epoch = self._sequence = 0
@@ -183,12 +186,9 @@ class Outbox:
 
     def _send(self, batch: Batch, link: Link) -> None:
         opaque = link.next_opaque()
-        now = self._loop.time()
-        patience = max(parcel.timeout for parcel in batch.parcels) / _ATTEMPTS
-        batch.deadline = min(batch.expires, now + patience)
-        batch.attempts += 1
+        batch.deadline = min(batch.expires, self._loop.time() + batch.patience / _ATTEMPTS)
         batch.is_out = True
-        batch.address = str(link.address)
+        batch.address = link.address
         head = mput_head(self._target, len(batch.records), batch.count, batch.stamp, opaque)
         link.send(opaque, batch, head + batch.records, at_once=True)
 
@@ -226,9 +226,8 @@ class Outbox:
     def _stored(self, batch: Batch, id: int, offset: int) -> None:
         self._under_way.remove(batch)
         self._unwanted = _NONE
-        name = str(self.partition)
         for parcel in batch.parcels:
-            parcel.stored_at(id, name, offset)
+            parcel.stored_at(id, self._name, offset)
             id += parcel.count
             offset += parcel.size
             self._owner.settled(parcel)
@@ -284,7 +283,7 @@ class Outbox:
         for parcel in batch.parcels:
             self._fail_parcel(parcel, error, batch.address)
 
-    def _fail_parcel(self, parcel: Parcel, error: ClientError, address: str) -> None:
+    def _fail_parcel(self, parcel: Parcel, error: ClientError, address: BrokerAddress | None) -> None:
         parcel.failed_with(self._owner.named(error, self.partition, address))
         self._owner.settled(parcel)
 
@@ -337,7 +336,7 @@ class Outbox:
             self._drop(parcel)
             free.append(parcel)
         for parcel in free:
-            self._owner.place(parcel, self.partition, "", None)
+            self._owner.place(parcel, self.partition, None, None)
 
     def _drop(self, parcel: Parcel) -> None:
         self._waiting.remove(parcel)
@@ -359,7 +358,7 @@ class Outbox:
             self._fail(batch, error)
         for parcel in [parcel for parcel in self._waiting if parcel.expires <= now]:
             self._drop(parcel)
-            self._fail_parcel(parcel, error, "")
+            self._fail_parcel(parcel, error, None)
 
     def _degrade(self) -> None:
         """A broker that knows no batches stands there now: all go one by one."""
@@ -391,7 +390,7 @@ class Outbox:
         for batch in batches:
             self._fail(batch, error())
         while self._waiting:
-            self._fail_parcel(self._waiting.popleft(), error(), "")
+            self._fail_parcel(self._waiting.popleft(), error(), None)
 
 
 def _order(batch: Batch) -> tuple[int, ...]:

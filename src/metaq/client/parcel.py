@@ -200,7 +200,7 @@ class Parcel:
     def tell(self, index: int, waiter: asyncio.Future[Receipt]) -> None:
         """Have a future of the loop hold what becomes of a message, which counts as asking."""
         self._waiters.append((index, waiter))
-        if self.is_known(index):
+        if self._stored is not None or self.error is not None or self._singles is not None:
             self._tell()
 
     def outcome(self, index: int) -> Receipt | Exception | None:

@@ -216,6 +216,10 @@ class Producer:
         fixed = self._known_place(partition)
         if fixed is None and partition is not None:
             return None
+        if fixed is not None:
+            route = self._picker.to(fixed)
+            if route is not None and takes_batches(route):
+                return self._add_to(fixed, *encode_body(data, attribute), timeout)
         put = self._put(data, attribute, fixed, timeout)
         if fixed is None and put.picker.is_batching:
             parcel = Parcel.of([put.body], put.flag, put.timeout, None)
@@ -277,10 +281,7 @@ class Producer:
     def _dispatch(self, put: Put, route: Route) -> Spot:
         """Send a message this way."""
         if takes_batches(route) and (put.fixed is not None or not put.picker.is_free):
-            self._flight.begin(1, put.size)
-            parcel, index = self._shipping.add_to(route.partition, put.body, put.flag, put.timeout)
-            parcel.failures = self._failed
-            return parcel, index
+            return self._add_to(route.partition, put.flag, put.body, put.timeout)
         parcel = Parcel.of([put.body], put.flag, put.timeout, None)
         parcel.failures = self._failed
         if takes_batches(route):
@@ -290,6 +291,12 @@ class Producer:
             self._flight.begin(1, put.size)
             self._putting.submit(put, route)
         return parcel, 0
+
+    def _add_to(self, partition: BrokerPartition, flag: int, body: bytes, timeout: float) -> Spot:
+        self._flight.begin(1, len(body) + HEADER_SIZE)
+        parcel, index = self._shipping.add_to(partition, body, flag, timeout)
+        parcel.failures = self._failed
+        return parcel, index
 
     def _ship(self, parcel: Parcel, deadline: float) -> None:
         parcel.expires = deadline

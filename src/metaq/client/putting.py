@@ -9,7 +9,7 @@ from metaq.client.flight import Flight
 from metaq.client.routes import Route
 from metaq.client.sending import Put
 from metaq.errors import ClientError, LinkClosed, MetaqError, NoBroker, Refused, RequestTimeout, Status
-from metaq.model import BrokerPartition, Receipt, TopicPartition
+from metaq.model import BrokerAddress, BrokerPartition, Receipt, TopicPartition
 from metaq.protocol.encoder import put_head
 from metaq.record import checksum
 
@@ -149,17 +149,17 @@ class Putting:
         if isinstance(error, NoBroker) and put.uncertain is not None:
             error = put.uncertain  # that one attempt was not sent says nothing of those before it
         if put.route is not None and isinstance(error, ClientError):
-            error = named(error, self._topic, put.route.partition, str(put.route.link.address))
+            error = named(error, self._topic, put.route.partition, put.route.link.address)
         put.waiter.failed(put.index, error)
         self._flight.end(1, put.size)
 
 
-def named(error: ClientError, topic: str, partition: BrokerPartition, address: str) -> ClientError:
+def named(error: ClientError, topic: str, partition: BrokerPartition, address: BrokerAddress | None) -> ClientError:
     """Return the error with the place it concerns in its text, and itself as the cause."""
     if isinstance(error, NoBroker):
         return error
     where = f"{topic} {partition}" if partition.partition >= 0 else topic  # else the broker would have chosen
-    place = f"put to {where} at {address}"
+    place = f"put to {where}" if address is None else f"put to {where} at {address}"
     told: ClientError
     if isinstance(error, Refused):
         told = Refused(error.status, f"{error.text} ({place})")

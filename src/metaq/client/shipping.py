@@ -14,7 +14,7 @@ from metaq.client.putting import Putting, named
 from metaq.client.routes import Route
 from metaq.client.sending import Put
 from metaq.errors import ClientError, MetaqError, NoBroker, Refused
-from metaq.model import BrokerPartition
+from metaq.model import BrokerAddress, BrokerPartition
 from metaq.record import HEADER_SIZE
 
 
@@ -276,7 +276,9 @@ class Shipping:
         """Return the way there once it is open. Raises NoBroker, RegistryError, RequestTimeout."""
         return await self._picker.wait(Put.packed(0, b"", partition), deadline)
 
-    def place(self, parcel: Parcel, partition: BrokerPartition, address: str, refusal: Refused | None) -> None:
+    def place(
+        self, parcel: Parcel, partition: BrokerPartition, address: BrokerAddress | None, refusal: Refused | None
+    ) -> None:
         """Find another partition for a parcel to which any will do; this one is closed if it was refused."""
         if refusal is None:
             self._free.append(parcel)
@@ -318,6 +320,6 @@ class Shipping:
             self._is_due = True
             self._loop.call_soon(self.flush)
 
-    def named(self, error: ClientError, partition: BrokerPartition, address: str) -> ClientError:
+    def named(self, error: ClientError, partition: BrokerPartition, address: BrokerAddress | None) -> ClientError:
         """Return the error with the place in its text."""
         return named(error, self._topic, partition, address)

@@ -29,6 +29,8 @@ from metaq.txid import TransactionId
 
 _MIN: Final = -2147483648
 _MAX: Final = 2147483647
+_LONG_MIN: Final = -(1 << 63)
+_LONG_MAX: Final = (1 << 63) - 1
 
 
 def encode(command: Command) -> bytes:
@@ -94,8 +96,11 @@ def sync_head(target: TopicPartition, length: int, flag: int, id: int, checksum:
 def mput_head(target: TopicPartition, length: int, count: int, stamp: tuple[int, int, int], opaque: int) -> bytes:
     """Return the line of an mput, CRLF included; `length` bytes of records follow it. `stamp` (0, 0, 0): none."""
     producer, epoch, sequence = stamp
-    _check(64, producer, sequence)
-    _check(32, length, count, epoch, opaque)
+    # spelled out: this runs for every batch, and there may be as many as messages
+    if not (0 <= length <= _MAX and _MIN <= count <= _MAX and _MIN <= epoch <= _MAX and _MIN <= opaque <= _MAX):
+        raise ValueError(f"length {length}, count {count}, epoch {epoch} or opaque {opaque} does not fit")
+    if not (_LONG_MIN <= producer <= _LONG_MAX and _LONG_MIN <= sequence <= _LONG_MAX):
+        raise ValueError(f"producer {producer} or sequence {sequence} does not fit")
     return b"mput %b %d %d %d %d %d %d\r\n" % (_target(target), length, count, producer, epoch, sequence, opaque)
 
 
