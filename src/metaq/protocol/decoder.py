@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, TypeVar
+from typing import Final
 
 from metaq.errors import ProtocolError
-from metaq.model import TopicPartition
-from metaq.protocol.commands import Command, Get, Mput, Oversized, Put, Quit, Sync
+from metaq.protocol import plain
+from metaq.protocol.commands import Command, Mput, Oversized, Put, Quit, Sync
 from metaq.protocol.grammar import Rule, body_size, rule_for, split
 from metaq.record import HEADER_SIZE
 
@@ -35,19 +35,9 @@ class _State(Enum):
     END = auto()  # after quit or an error: nothing that follows counts
 
 
-# What the hot path knows by heart. The full parser teaches it what it may meet again: `put topic partition` and the
-# digits of lengths and flags. Shared by all decoders; pure functions of their keys, emptied when they grow too large.
-_targets: Final[dict[bytes, TopicPartition]] = {}
-_numbers: Final[dict[bytes, int]] = {}
-_readers: Final[dict[bytes, tuple[TopicPartition, str]]] = {}  # `get topic group partition` → target, group
-_MOST_REMEMBERED: Final = 65536  # entries
-_LONGEST_REMEMBERED: Final = 128  # bytes of a head, so that a peer cannot fill memory with 64 KiB topic names
-_LONGEST_PLAIN: Final = 200  # bytes of a line: a remembered head and four numbers without needless zeros
 _BATCHES: Final = frozenset({"mput", "mget"})
 _SMALL_PIECE: Final = 4096  # bytes; pieces below this are collected in one buffer
 _SMALL_BODY: Final = 16 << 10  # bytes that every connection may keep of something unfinished, uncounted
-
-T = TypeVar("T")
 
 _START = _State.START
 _new = tuple.__new__  # half the price of calling the class, once for every message
@@ -62,7 +52,7 @@ class Decoder:
     """
 
     __slots__ = (
-        "_held", "_kept", "_largest", "_limits", "_missing", "_plain", "_rule", "_state", "_tokens",
+        "_held", "_kept", "_largest", "_limits", "_missing", "_most_plain", "_plain", "_rule", "_state", "_tokens",
         "body_size", "error",
     )  # fmt: skip
 
@@ -71,7 +61,8 @@ class Decoder:
         self.body_size = 0
         self._limits = limits
         self._largest = limits.largest
-        self._plain = min(limits.line + 1, _LONGEST_PLAIN)
+        self._plain = min(limits.line + 1, plain.LONGEST)
+        self._most_plain = limits.batch, limits.reply
         self._state = _State.START
         self._kept: list[bytes | bytearray] = []
         self._held = 0
@@ -90,7 +81,7 @@ class Decoder:
             if self._state is not _START:
                 data = self._resume(data, commands)
             position, size = 0, len(data)
-            find, append, targets, numbers = data.find, commands.append, _targets, _numbers
+            find, append, targets, numbers = data.find, commands.append, plain.targets, plain.numbers
             while (end := find(b"\n", position)) >= 0:
                 # `put topic partition length flag checksum opaque` with nothing unusual in it; all else: _frame
                 parts = data[position : end - 1].rsplit(b" ", 4)
@@ -124,16 +115,12 @@ class Decoder:
         return commands
 
     def _no_put(self, data: bytes, position: int, end: int, parts: list[bytes], commands: list[Command]) -> int:
-        """Decode a plain get, or any frame, at `position`; its line ends at `end`, `parts` are its last tokens."""
-        if (
-            data.startswith(b"get ", position)
-            and len(parts) == 5
-            and end - position <= self._plain
-            and data[end - 1] == 13
-            and (get := _plain_get(parts)) is not None
-        ):
-            commands.append(get)
-            return end + 1
+        """Decode any frame at `position`; its line ends at `end`, `parts` are its tokens; return where to go on."""
+        if data[end - 1] == 13 and end - position <= self._plain:
+            found = plain.decode(parts, data, end + 1, self._most_plain)
+            if found is not None:
+                commands.append(found[0])
+                return found[1]
         return self._frame(data, position, commands)
 
     def _frame(self, data: bytes, position: int, commands: list[Command]) -> int:
@@ -156,11 +143,8 @@ class Decoder:
             return self._expect(_State.BODY, data, start, size)
         command = rule.build(tokens, data[start : start + size])
         commands.append(command)
-        if isinstance(command, Put):
-            _remember_put(tokens, command)
-        elif isinstance(command, Get):
-            _remember_get(tokens, command)
-        elif isinstance(command, Quit):
+        plain.remember(tokens, command)
+        if isinstance(command, Quit):
             self._end()
             return len(data)
         return start + size
@@ -257,51 +241,3 @@ def _oversized(rule: Rule, tokens: list[str], size: int) -> Oversized:
     if isinstance(command, Put | Mput | Sync):
         return Oversized(command.target, size, command.opaque)
     raise ProtocolError(f"{tokens[0]}: body of {size} bytes is over the limit")
-
-
-def _plain_get(parts: list[bytes]) -> Get | None:
-    """Return the get of a line, split at its last four spaces, if its head is known and nothing is unusual behind."""
-    head, second, third, fourth, last = parts
-    wait = 0
-    if fourth == b"wait":  # `get topic group partition offset` size opaque wait ms
-        head, _, offset = head.rpartition(b" ")
-        size, mark = second, third
-        if not last.isdigit() or len(last) > 18:
-            return None
-        wait = int(last)
-    else:  # `get topic group` partition offset size opaque
-        head = head + b" " + second
-        offset, size, mark = third, fourth, last
-    reader = _readers.get(head)
-    if reader is None:
-        return None
-    if not (offset.isdigit() and len(offset) < 19 and size.isdigit() and mark.removeprefix(b"-").isdigit()):
-        return None
-    max_size, opaque = int(size), int(mark)
-    if max_size > 2147483647 or not -2147483648 <= opaque <= 2147483647:
-        return None
-    target, group = reader
-    return _new(Get, (target, group, int(offset), max_size, opaque, wait))
-
-
-def _remember_put(tokens: list[str], put: Put) -> None:
-    """Teach the hot path the head and the numbers of a plain put."""
-    if len(tokens) != 7 or put.transaction is not None:
-        return
-    _learn(_targets, " ".join(tokens[:3]).encode(), put.target)
-    for value in (len(put.body), put.flag):
-        if value >= 0:
-            _learn(_numbers, b"%d" % value, value)
-
-
-def _remember_get(tokens: list[str], get: Get) -> None:
-    """Teach the quick path the head of a get, with a wait or not, that has no other surplus tokens."""
-    if len(tokens) == 7 or (len(tokens) == 9 and tokens[7] == "wait"):
-        _learn(_readers, " ".join(tokens[:4]).encode(), (get.target, get.group))
-
-
-def _learn(table: dict[bytes, T], key: bytes, value: T) -> None:
-    if len(table) >= _MOST_REMEMBERED:
-        table.clear()
-    if len(key) <= _LONGEST_REMEMBERED:
-        table[key] = value

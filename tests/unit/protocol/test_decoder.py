@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from metaq.model import TopicPartition
-from metaq.protocol import decoder as module
+from metaq.protocol import plain
 from metaq.protocol.commands import Command, Get, Mput, Oversized, Put, Stats, Value, Version
 from metaq.protocol.decoder import Decoder, Limits
 
@@ -176,11 +176,11 @@ def test_a_malformed_get_is_refused_when_its_head_is_known(numbers: bytes) -> No
 
 def test_what_the_hot_path_remembers_is_bounded() -> None:
     decoder = Decoder()
-    for partition in range(module._MOST_REMEMBERED + 10):
+    for partition in range(plain.MOST_REMEMBERED + 10):
         decoder.feed(b"put bounded %d 0 0 0 1\r\n" % partition)
-    assert len(module._targets) <= module._MOST_REMEMBERED
+    assert len(plain.targets) <= plain.MOST_REMEMBERED
     decoder.feed(b"put %b 0 0 0 0 1\r\n" % (b"x" * 1000))
-    assert max(map(len, module._targets)) <= module._LONGEST_REMEMBERED
+    assert max(map(len, plain.targets)) <= plain.LONGEST_REMEMBERED
 
 
 def test_endless_bytes_without_a_line_end_cost_little_memory_and_end_in_an_error() -> None:
