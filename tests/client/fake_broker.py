@@ -1,7 +1,7 @@
 """A broker that does what a test tells it, over real sockets and the real codec.
 
-Left alone it behaves: it stores puts in memory and answers get, offset, stats and version as 1.4.6.2 does. `next` and
-`always` make it misbehave for the next, or for every, command of one kind.
+Left alone it behaves: it stores puts in memory and answers get, offset, stats and version as 1.4.6.2 does, and, with
+`extensions`, as one of ours. `next` and `always` make it misbehave for the next, or for every, command of one kind.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from metaq.record import pack, validate, walk
 
 LATEST = (1 << 63) - 1
 REMEMBERED = 5  # batches of each producer in each partition
+OURS = ("mput", "wait", "mget")  # the extensions of our brokers
+LONGEST = 60_000  # ms that a get may wait
 
 
 @runtime_checkable
@@ -51,6 +53,7 @@ class Peer(asyncio.Protocol):
         self.broker = broker
         self.decoder = Decoder()
         self.transport: Wire
+        self.offered: tuple[str, ...] = ()  # the extensions it was told of
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, Wire)
@@ -62,6 +65,7 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.broker.peers.remove(self)
+        self.broker.forget(self)
 
     def data_received(self, data: bytes) -> None:
         self.broker.reads += 1
@@ -106,7 +110,8 @@ class FakeBroker:
         self.reads = 0  # pieces of data received
         self.host = host
         self.port = port
-        self.extensions: tuple[str, ...] = ()  # what it says that it offers, "mput" for one
+        self.extensions: tuple[str, ...] = ()  # what it says that it offers, OURS or some of them
+        self.polls: dict[tuple[Peer, Get], asyncio.TimerHandle] = {}  # what waits for a message, and until when
         self.producers: dict[tuple[TopicPartition, int], list[tuple[Mput, bytes]]] = {}  # batches and answers
         self._ids = 0
         self._once: dict[type, list[Act]] = defaultdict(list)
@@ -180,6 +185,8 @@ class FakeBroker:
         log = self.logs[target]
         offset = self.bases[target] + len(log)
         log += pack(self._ids, flag, body)
+        for peer, command in [poll for poll in self.polls if poll[1].target == target]:
+            self._answer(peer, command)
         return self._ids, offset
 
     def put(self, command: Put) -> bytes:
@@ -227,6 +234,26 @@ class FakeBroker:
         data = bytes(log[at : at + min(command.max_size, self.max_transfer)])
         return encoder.encode(Value(data, command.opaque))
 
+    def wait(self, peer: Peer, command: Get) -> bool:
+        """Keep a get that waits (protocol.md §9) until something is there or its time is up; False: it need not."""
+        end = self.bases[command.target] + len(self.logs.get(command.target, b""))
+        if command.wait <= 0 or command.offset != end or command.target.partition >= self.partitions:
+            return False
+        loop = asyncio.get_running_loop()
+        seconds = min(command.wait, LONGEST) / 1000
+        self.polls[peer, command] = loop.call_later(seconds, self._answer, peer, command)
+        return True
+
+    def _answer(self, peer: Peer, command: Get) -> None:
+        """Answer a get that waited with what there is now."""
+        self.polls.pop((peer, command)).cancel()
+        peer.send(self.get(command))
+
+    def forget(self, peer: Peer) -> None:
+        """Drop what waits for a connection that is over."""
+        for poll in [poll for poll in self.polls if poll[0] is peer]:
+            self.polls.pop(poll).cancel()
+
     def offset(self, command: Offset) -> bytes:
         if command.target not in self.logs:
             return encoder.result(404, "no such partition", command.opaque)
@@ -263,16 +290,19 @@ def behave(peer: Peer, command: Command) -> None:
         case Put():
             peer.send(broker.put(command))
         case Mput():
-            assert "mput" in broker.extensions
+            assert "mput" in peer.offered
             peer.send(broker.mput(command))
         case Get():
-            peer.send(broker.get(command))
+            assert not command.wait or "wait" in peer.offered
+            if not broker.wait(peer, command):
+                peer.send(broker.get(command))
         case Offset():
             peer.send(broker.offset(command))
         case Stats():
             peer.send(broker.stats(command))
         case Version():
             words = ("metaq/2", *broker.extensions) if broker.extensions and command.extensions else ()
+            peer.offered += words
             peer.send(encoder.result(200, " ".join((broker.version, *words)), command.opaque))
         case _:
             raise AssertionError(f"nobody should send {command}")

@@ -19,7 +19,7 @@ from metaq.cluster.znodes import TopicBroker, decode_position, encode_topic
 from metaq.model import BrokerPartition, ClusterPartition, TopicPartition
 from metaq.protocol.commands import Command, Get, Offset
 from metaq.record import HEADER_SIZE
-from tests.client.fake_broker import FakeBroker, Peer, garbage, half_frame, hang_up, silence, status
+from tests.client.fake_broker import OURS, FakeBroker, Peer, garbage, half_frame, hang_up, silence, status
 from tests.client.test_cluster import register, withdraw
 from tests.simulation.consumers import GROUP, PATHS, TIMEOUT, Court, Process, Tree, is_wanted
 from tests.simulation.world import World
@@ -51,6 +51,7 @@ class Day:
     async def run(self, steps: int) -> None:
         await self._registry.connect()
         for broker in self._brokers:
+            self._exchange(broker)
             await broker.start()
             await register(self._registry, broker)
         for _ in range(steps):
@@ -202,12 +203,17 @@ class Day:
         await broker.stop()
 
         async def come_back() -> None:
+            self._exchange(broker)
             await broker.start()
             if is_known:
                 await register(self._registry, broker)
             self._away.discard(broker.broker_id)
 
         self._later(self._chance.choice((0.1, 1.0, 10.0)), come_back)
+
+    def _exchange(self, broker: FakeBroker) -> None:
+        """Let it be one of ours, which may be left a question, or a Java one."""
+        broker.extensions = self._chance.choice((OURS, ()))
 
     async def _misbehave(self) -> None:
         act = self._chance.choice([silence, garbage, half_frame, hang_up, status(500, "no"), status(403, "closed")])
