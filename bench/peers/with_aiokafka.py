@@ -8,10 +8,11 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from bench.peers.with_confluent import make_topic
-from bench.peers.work import Client, Task
+from bench.peers.work import MANY, Client, Task
 
 LOOK: Final = 500  # messages sent between two looks at the clock
 RUN: Final = 1000  # messages that go to one partition before the next has its turn
+RUN_OF_MANY: Final = MANY  # the same where many wait: twice as fast as a partition for each in turn, or by chance
 OPEN: Final = 50_000  # messages without an answer
 
 
@@ -34,7 +35,7 @@ class Kafka(Client):
         await self.producer.partitions_for(self.task.topic)
 
     async def send(self, body: bytes, number: int) -> None:
-        await self.producer.send_and_wait(self.task.topic, body, partition=number % self.task.partitions)
+        await self.producer.send_and_wait(self.task.topic, body, partition=number // RUN_OF_MANY % self.task.partitions)
 
     async def stream(self, body: bytes, until: float) -> int:
         count, open_ = 0, []

@@ -12,10 +12,11 @@ from typing import Any, Final
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from bench.peers.work import Client, Task
+from bench.peers.work import MANY, Client, Task
 
 LOOK: Final = 500  # messages sent between two looks at the clock
 RUN: Final = 1000  # messages that go to one partition before the next has its turn
+RUN_OF_MANY: Final = MANY  # the same where many wait
 AT_ONCE: Final = 4000  # partitions one request makes; a broker refuses more than about 10,000
 SETTLE: Final = 500.0  # partitions per second that a broker makes after it has said yes; it stalls for so long
 
@@ -69,7 +70,7 @@ class Kafka(Client):
 
     async def send(self, body: bytes, number: int) -> None:
         future = self.loop.create_future()
-        place = number % self.task.partitions
+        place = number // RUN_OF_MANY % self.task.partitions
         self.producer.produce(
             self.task.topic, body, partition=place, on_delivery=lambda _e, _m: self.done.append(future)
         )

@@ -20,7 +20,7 @@ class Ours(Client):
         self.producer = self.mq.producer(self.task.topic)
 
     async def send(self, body: bytes, number: int) -> None:
-        await self.producer.send(body, partition=number % self.task.partitions)
+        await self.producer.send(body)  # the client takes the partitions in turn, by the batch
 
     async def close(self) -> None:
         if hasattr(self, "mq"):
@@ -35,12 +35,10 @@ class Plain(Client):
         self.producer = self.mq.producer(self.task.topic)
 
     async def alone(self, body: bytes, until: float, took: list[float]) -> None:
-        number = 0
-        send, partitions = self.producer.send, self.task.partitions
+        send = self.producer.send
         while (start := time.perf_counter()) < until:
-            send(body, partition=number % partitions)
+            send(body)
             took.append(time.perf_counter() - start)
-            number += 1
 
     async def stream(self, body: bytes, until: float) -> int:
         return self.one_by_one(body, until) if self.task.mode == "send_nowait" else self.lists(body, until)
