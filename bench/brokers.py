@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,9 +33,19 @@ deletePolicy=delete,168
 deleteWhen=0 0 6,18 * * ?
 [zookeeper]
 """
-JAVA_INI: Final = "zk.zkConnect={zk}\nzk.zkSyncTimeMs=100\n"
-OURS_INI: Final = "zk.zkEnable=false\n[pymetaq]\nbindAddress=127.0.0.1\n"
-TOPICS: Final = "[topic=test]\n[topic=read]\nnumPartitions=1\n"
+ALONE: Final = "zk.zkEnable=false\n"
+WITH_ZOOKEEPER: Final = "zk.zkConnect={zk}\nzk.zkSyncTimeMs=100\n"
+OURS_INI: Final = "[pymetaq]\nbindAddress=127.0.0.1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a broker is told beyond its folder and port."""
+
+    setting: Setting
+    topics: Mapping[str, int]  # with their partitions
+    zk: str = ""  # address of a ZooKeeper; "": it is alone
+    root: str = ""  # there; "": as it comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +61,26 @@ async def running(name: str, folder: Path, setting: Setting, zk: str) -> AsyncIt
 
     Raises ServerFailed.
     """
-    for part in (
-        "data",
-        "log",
-    ):  # apart: a folder `transactions` in dataPath makes 1.4.6.2 skip partitions when it starts
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    port = jvm.free_port()
-    ini = folder / "server.ini"
-    text = INI.format(port=port, setting=setting, folder=folder)
-    ini.write_text(text + (OURS_INI if name == OURS else JAVA_INI.format(zk=zk)) + TOPICS)
-    command = Command(name, command_of(name, ini, port, setting), folder)
+    config = Config(setting, {"test": setting.partitions, "read": 1}, "" if name == OURS else zk)
+    port, command = prepare(name, folder, config)
     async with serving(command, partial(serves, name, port, command.log)) as served:
         yield Running(served.process, served.seconds, command.words, port)
+
+
+def prepare(name: str, folder: Path, config: Config) -> tuple[int, Command]:
+    """Write server.ini into a folder, new or left by an earlier one; return a free port and how to start the broker."""
+    # apart: a folder `transactions` in dataPath makes 1.4.6.2 skip partitions when it starts
+    for part in ("data", "log"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    port = jvm.free_port()
+    text = INI.format(port=port, setting=config.setting, folder=folder)
+    text += WITH_ZOOKEEPER.format(zk=config.zk) if config.zk else ALONE
+    text += f"zk.zkRoot={config.root}\n" if config.root else ""
+    text += OURS_INI if name == OURS else ""
+    text += "".join(f"[topic={topic}]\nnumPartitions={count}\n" for topic, count in config.topics.items())
+    ini = folder / "server.ini"
+    ini.write_text(text)
+    return port, Command(name, command_of(name, ini, port, config.setting), folder)
 
 
 async def serves(name: str, port: int, log: Path) -> bool:

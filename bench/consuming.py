@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from bench.brokers import serves
-from bench.cases import BODY_SIZE, JAVA, OURS
+from bench.brokers import Config, prepare, serves
+from bench.cases import BODY_SIZE, JAVA, OURS, Setting
 from bench.loads import LoadFailed
 from bench.peers.driver import Outcome
-from bench.processes import Command, ServerFailed, serving
+from bench.processes import ServerFailed, serving
 from bench.samples import Sample, Samples
 from bench.servers import CLIENTS, Peer
 from tests.interop import jvm
@@ -29,23 +29,6 @@ FLAGS: Final = ("-Xmx1g",)  # a JVM as it comes, but for its memory
 EQUAL: Final = "consume/100 B"
 KILO: Final = "consume/1 KB"
 MIXED: Final = "consume/50–150 B"
-INI: Final = """\
-[system]
-brokerId=1
-hostName=127.0.0.1
-serverPort={port}
-numPartitions={partitions}
-dataPath={folder}/data
-dataLogPath={folder}/log
-[zookeeper]
-zk.zkConnect={zk}
-[pymetaq]
-bindAddress=127.0.0.1
-[topic={topic}]
-"""
-INI_ALONE: Final = INI.replace("zk.zkConnect={zk}", "zk.zkEnable=false")
-
-
 Consume: TypeAlias = Callable[[], Awaitable[Outcome]]
 
 
@@ -105,13 +88,8 @@ def note(samples: Samples, backlog: Backlog, name: str, turn: int, outcome: Outc
 async def our_broker(backlog: Backlog) -> AsyncIterator[str]:
     """Start a broker in an empty folder; yields its address."""
     folder = backlog.folder / "consume-metaq"
-    port = jvm.free_port()
-    for part in ("data", "log"):
-        (folder / part).mkdir(parents=True)
-    text = INI if backlog.zk else INI_ALONE
-    ini = folder / "server.ini"
-    ini.write_text(text.format(port=port, partitions=PARTITIONS, folder=folder, zk=backlog.zk, topic=TOPIC))
-    command = Command("metaq", [sys.executable, "-m", "metaq", "server", "run", "-f", str(ini)], folder)
+    config = Config(Setting(synced=False, partitions=PARTITIONS), {TOPIC: PARTITIONS}, backlog.zk)
+    port, command = prepare(OURS, folder, config)
     try:
         async with serving(command, partial(serves, OURS, port, command.log)):
             yield f"127.0.0.1:{port}"

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,15 @@ class Measure:
     counts: tuple[int, ...] = COUNTS
     synced: tuple[bool, ...] = (False, True)
     reading: bool = True
+    late: Callable[[], bool] = lambda: False  # the time is over: begin nothing more
 
 
 async def measure(plan: Measure, samples: Samples, round_: int) -> None:
     """Measure each number of partitions, then reading beside writing. Failures become samples without a value."""
     for synced in plan.synced:
         for count in plan.counts:
+            if plan.late():
+                return
             setting = Setting(synced, count)
             try:
                 await measure_count(plan, samples, round_, setting)
@@ -80,8 +83,8 @@ async def measure(plan: Measure, samples: Samples, round_: int) -> None:
                 note(samples, setting, round_, "puts", None, "", str(exc)[-160:])
             finally:
                 shutil.rmtree(plan.folder / OURS, ignore_errors=True)
-        if plan.reading:
-            await measure_reading(plan, samples, round_, synced)
+    if plan.reading:
+        await measure_all_reading(plan, samples, round_)
 
 
 async def measure_count(plan: Measure, samples: Samples, round_: int, setting: Setting) -> None:
@@ -157,6 +160,12 @@ async def send(port: int, warm: float, seconds: float) -> float:
 
 
 # -- reading from the disk while others put
+
+
+async def measure_all_reading(plan: Measure, samples: Samples, round_: int) -> None:
+    for synced in plan.synced:
+        if not plan.late():
+            await measure_reading(plan, samples, round_, synced)
 
 
 async def measure_reading(plan: Measure, samples: Samples, round_: int, synced: bool) -> None:

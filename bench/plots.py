@@ -1,6 +1,6 @@
 """Plots of the samples beside the page: SVG, the same for the same samples, readable on light and dark."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -12,7 +12,10 @@ from bench.samples import Samples
 
 OURS_COLOUR: Final = "#e4572e"
 JAVA_COLOUR: Final = "#8d6cab"
-COLOURS: Final = ("#3d8bd4", "#3aa17e", "#c99700", "#c45ab3", "#7f8c8d", "#17a2b8", "#a0522d", "#6b8e23")
+COLOURS: Final = {  # the same in every plot, by the first word of the name
+    "confluent-kafka": "#c45ab3", "aiokafka": "#c99700", "nats-py": "#7f8c8d", "redis-py": "#17a2b8",
+    "rstream": "#a0522d", "aio-pika": "#3aa17e", "RocketMQ": "#3d8bd4",
+}  # fmt: skip
 INK: Final = "#808080"  # of text and lines: a grey that shows on white and on black
 STYLE: Final = {
     "svg.hashsalt": "metaq",
@@ -43,12 +46,10 @@ COMPARED: Final = {  # of the plot `produce`: what each of its parts shows
 CONSUMED: Final = {"consume/100 B": "100 B", "consume/1 KB": "1 KB"}
 
 
-def colour(name: str, names: Sequence[str]) -> str:
-    """Return the colour of a client; ours and Java have their own."""
-    if name.startswith(OURS):
-        return OURS_COLOUR
-    others = sorted(each for each in names if not each.startswith(OURS) and each != JAVA)
-    return JAVA_COLOUR if name == JAVA else COLOURS[others.index(name) % len(COLOURS)]
+def colour(name: str) -> str:
+    """Return the colour of a client, whatever way it is used."""
+    first = name.partition(" ")[0]
+    return {OURS: OURS_COLOUR, JAVA: JAVA_COLOUR}.get(first) or COLOURS.get(first, INK)
 
 
 def label(name: str) -> str:
@@ -76,17 +77,20 @@ def medians(samples: Samples, case: str) -> dict[str, float]:
     return {name: median(values) for name, values in samples.by_broker(case).items()}
 
 
-def bars(axes: Any, title: str, found: dict[str, float], names: Sequence[str], shown: Callable[[float], str]) -> None:
+def bars(axes: Any, title: str, found: dict[str, float], shown: Callable[[float], str]) -> None:
     """Draw one bar for each client, the longest at the top."""
     ordered = sorted(found, key=lambda name: found[name])
-    drawn = axes.barh(
-        [label(n) for n in ordered], [found[n] for n in ordered], color=[colour(n, names) for n in ordered]
-    )
+    drawn = axes.barh([label(n) for n in ordered], [found[n] for n in ordered], color=[colour(n) for n in ordered])
     axes.bar_label(drawn, [shown(found[n]) for n in ordered], padding=3, fontsize=8, color=INK)
     axes.set_title(title, loc="left")
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     axes.margins(x=0.32)
+
+
+def plainly(value: float, _position: int) -> str:
+    """Return a power of ten without an exponent, for an axis."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def per_second(value: float) -> str:
@@ -98,14 +102,13 @@ def draw_compared(samples: Samples, path: Path, compared: dict[str, str], column
     found = {title: medians(samples, case) for case, title in compared.items() if medians(samples, case)}
     if not found:
         return
-    names = sorted({name for each in found.values() for name in each})
     rows = -(-len(found) // columns)
     height = rows * (0.6 + 0.24 * max(len(each) for each in found.values()))
     with figure(path, 4.2 * columns, height, nrows=rows, ncols=columns, squeeze=False) as axes:
         for place, each in enumerate(axes.flat):
             if place < len(found):
                 title = list(found)[place]
-                bars(each, title, found[title], names, per_second)
+                bars(each, title, found[title], per_second)
             else:
                 each.set_visible(False)
 
@@ -121,12 +124,13 @@ def draw_latency(samples: Samples, path: Path) -> None:
             low, high = medians(samples, f"{case} p50"), medians(samples, f"{case} p99")
             ordered = sorted((name for name in low if name in high), key=lambda name: -low[name])
             for row, name in enumerate(ordered):
-                tint = colour(name, ordered)
+                tint = colour(name)
                 each.plot([low[name], high[name]], [row, row], color=tint, linewidth=2)
                 each.plot(low[name], row, "o", color=tint)
                 each.plot(high[name], row, "|", color=tint, markersize=10, markeredgewidth=2)
             each.set_yticks(range(len(ordered)), [label(name) for name in ordered])
             each.set_xscale("log")
+            each.xaxis.set_major_formatter(plainly)
             each.set_xlabel("ms: dot p50, line to p99")
             each.set_title(title, loc="left")
             each.grid(axis="x")
@@ -139,7 +143,6 @@ def draw_partitions(samples: Samples, path: Path) -> None:
     lines = {kind: found for kind, found in lines.items() if found}
     if not lines:
         return
-    names = sorted({name for found in lines.values() for name in found})
     with figure(path, 9.6, 3.6, ncols=len(lines), squeeze=False) as axes:
         for each, (kind, found) in zip(axes.flat, lines.items(), strict=True):
             for name, points in found.items():
@@ -147,7 +150,7 @@ def draw_partitions(samples: Samples, path: Path) -> None:
                 each.plot(
                     *zip(*points, strict=True),
                     "o-",
-                    color=colour(name, names),
+                    color=colour(name),
                     label=label(name),
                     linewidth=width,
                     markersize=4,
@@ -156,6 +159,7 @@ def draw_partitions(samples: Samples, path: Path) -> None:
             each.set_xscale("log")
             each.set_yscale("log")
             each.set_xticks(counts, [f"{count:,}" for count in counts])
+            each.yaxis.set_major_formatter(plainly)
             each.minorticks_off()
             each.set_xlabel("partitions")
             each.set_ylabel("messages per second")

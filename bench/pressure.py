@@ -1,7 +1,7 @@
 """What a broker does under pressure: `python -m bench.pressure --write docs/bench`.
 
 A disk that is slower than the producers, and thousands of producers at once. Samples over time and shares per
-connection go into pressure.json, for the plots; a table is printed.
+connection go into courses.json, for the plots; a table is printed.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ RATE: Final = 8 << 20  # bytes per second that the slow disk writes
 SIZE: Final = 1000  # bytes of a body
 WINDOW: Final = 20  # puts under way of an equal
 GREED: Final = 5000  # and of the greedy one
+PRODUCERS: Final = (100, 5000)
+COURSES: Final = "courses.json"  # what was seen over time
 EACH: Final = 0.1  # seconds between samples
 MIB: Final = "MiB"
 HEAD: Final = f"""\
@@ -108,6 +110,18 @@ async def measure(samples: Samples, round_: int, folder: Path, seconds: float, c
     return courses
 
 
+async def measure_pressure(samples: Samples, folder: Path, seconds: float, page: Path) -> None:
+    """Measure once, and keep what was seen over time in the folder of the page, for its plots."""
+    folder.joinpath("pressure").mkdir(exist_ok=True)
+    courses = await measure(samples, 0, folder / "pressure", seconds, [most_connections(n) for n in PRODUCERS])
+    keep(courses, page)
+
+
+def keep(courses: list[Course], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / COURSES).write_text(json.dumps([asdict(course) for course in courses]) + "\n")
+
+
 def figures(course: Course) -> Iterator[tuple[str, float, str]]:
     """Yield name, value and unit of what a course comes to."""
     shares = course.shares
@@ -130,8 +144,8 @@ def rows(samples: Samples) -> Iterator[str]:
 
 @click.command()
 @click.option("--seconds", default=60.0, show_default=True)
-@click.option("--producers", default="100,5000", show_default=True)
-@click.option("--write", type=click.Path(path_type=Path), help="Write pressure.json into this folder, and the plots.")
+@click.option("--producers", default=",".join(map(str, PRODUCERS)), show_default=True)
+@click.option("--write", type=click.Path(path_type=Path), help="Write courses.json into this folder, and the plots.")
 def main(seconds: float, producers: str, write: Path | None) -> None:
     """Measure pressure once and print the table."""
     samples = Samples({})
@@ -142,8 +156,7 @@ def main(seconds: float, producers: str, write: Path | None) -> None:
     if write is not None:
         from bench.pressure_plots import draw  # noqa: PLC0415 - it needs matplotlib
 
-        write.mkdir(parents=True, exist_ok=True)
-        (write / "pressure.json").write_text(json.dumps([asdict(course) for course in courses]) + "\n")
+        keep(courses, write)
         draw(write)
 
 

@@ -1,4 +1,4 @@
-"""Plots of pressure.json: throughput and memory over time, and the shares of producers, sorted."""
+"""Plots of courses.json: throughput and memory over time, and the shares of producers, sorted."""
 
 import json
 from itertools import pairwise
@@ -9,7 +9,7 @@ from bench.plots import JAVA_COLOUR, OURS_COLOUR, figure
 
 def draw(folder: Path) -> None:
     """Draw what is in this folder. Raises ImportError without matplotlib."""
-    courses = json.loads((folder / "pressure.json").read_text())
+    courses = json.loads((folder / "courses.json").read_text())
     with figure(folder / "pressure.svg", 8.0, 4.5, nrows=2, sharex=True) as (rates, memories):
         for course, colour in zip(courses, (OURS_COLOUR, JAVA_COLOUR), strict=False):
             name = f"{course['producers']:,} producers"

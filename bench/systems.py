@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,35 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from bench import servers
-from bench.brokers import JAVA_FLAGS, serves
-from bench.cases import JAVA, OURS
+from bench.brokers import Config, prepare, serves
+from bench.cases import JAVA, OURS, Setting
 from bench.loads import BUILD
-from bench.processes import Command, serving
+from bench.processes import serving
 from bench.servers import Serve, Server
 from metaq.testing import ZooKeeper
 from tests.interop import jvm
 
 COUNTS: Final = (16, 128, 1024, 10_000)
 PEERS: Final = Path(__file__).parent / "peers"
-INI: Final = """\
-[system]
-brokerId=0
-hostName=127.0.0.1
-serverPort={port}
-numPartitions=16
-dataPath={folder}/data
-dataLogPath={folder}/log
-unflushThreshold={threshold}
-unflushInterval=10000
-maxSegmentSize=1073741824
-maxTransferSize=1048576
-deletePolicy=delete,168
-deleteWhen=0 0 6,18 * * ?
-[zookeeper]
-"""
-TOPIC: Final = "[topic={name}]\nnumPartitions={partitions}\n"
-ALONE: Final = "zk.zkEnable=false\n[pymetaq]\nbindAddress=127.0.0.1\n"
-WITH_ZOOKEEPER: Final = "zk.zkConnect={zk}\nzk.zkRoot={root}\nzk.zkSyncTimeMs=100\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +80,9 @@ def ours(zk: str) -> Serve:
     @asynccontextmanager
     async def serve(folder: Path, synced: bool = False) -> AsyncIterator[Server]:
         name = JAVA if zk else OURS
-        port = jvm.free_port()
-        for part in ("data", "log"):
-            (folder / part).mkdir()
-        text = INI.format(port=port, folder=folder, threshold=0 if synced else 1000)
         # a root of its own: what a broker that was killed registered stays for a while
-        text += WITH_ZOOKEEPER.format(zk=zk, root=f"/session-{port}") if zk else ALONE
-        ini = folder / "server.ini"
-        ini.write_text(text + "".join(TOPIC.format(name=n, partitions=c) for n, c in topics().items()))
-        home = f"-Duser.home={folder}"
-        java = ["java", *JAVA_FLAGS, "-Dfile.encoding=UTF-8", home, "-cp"]
-        words = [sys.executable, "-m", "metaq", "server", "run", "-f", str(ini)]
-        if zk:
-            words = [*java, jvm.class_path(), jvm.MAIN, "-f", str(ini)]
-        command = Command(name, words, folder)
+        config = Config(Setting(synced, 16), topics(), zk, f"/{folder.name}-{time.monotonic_ns()}" if zk else "")
+        port, command = prepare(name, folder, config)
         async with serving(command, partial(serves, name, port, command.log)) as served:
             yield Server(f"127.0.0.1:{port}", (served,))
             if zk:

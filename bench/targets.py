@@ -104,6 +104,7 @@ def targets() -> Iterator[Target]:
         0.7,
         beside("consume/1 KB", ("confluent-kafka", "confluent-kafka tuned")),
     )
+    yield Target("P4: 100 B beside confluent-kafka tuned", 0.6, beside("consume/100 B", ("confluent-kafka tuned",)))
     yield Target("P5: p50", 0.25, value("peers/P5 p50"), at_most=True, unit="ms")
     yield Target("P5: p99", 1.0, value("peers/P5 p99"), at_most=True, unit="ms")
     yield Target("P5: p50 beside the best", 1.0, beside("peers/P5 p50", (), less=True), at_most=True)
@@ -115,6 +116,9 @@ def targets() -> Iterator[Target]:
         for load, limit in zip(("50x1", "50x20"), least, strict=True):
             what = f"raw, synced, {count:,} partitions, {load}, beside Java 1.4.6.2"
             yield Target(what, limit, beside(f"put/synced/{count}/{load}", (JAVA,)))
+    for load in ("50x1", "50x20"):
+        of_both = within(f"put/synced/10000/{load}", f"put/synced/16/{load}")
+        yield Target(f"raw, synced, {load}, 10,000 partitions beside 16", 0.7, of_both)
     yield Target("putting beside a reader of the disk: the worst", 0.8, reading)
 
 

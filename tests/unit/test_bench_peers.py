@@ -10,9 +10,11 @@ import pytest
 from bench import plots, report, targets
 from bench.cases import JAVA, OURS
 from bench.clients import Clients
+from bench.plan import Plan
 from bench.report_peers import rows
-from bench.run import Plan, chosen, guarded
+from bench.run import chosen
 from bench.samples import Sample, Samples
+from bench.steps import guarded
 from bench.systems import COUNTS, all_systems
 
 
@@ -106,7 +108,7 @@ async def test_a_step_that_breaks_is_said_and_what_it_measured_is_written(tmp_pa
         raise ValueError("no such thing")
 
     await guarded(made, samples, "round 1, Redis", breaks)
-    assert made.left == ["round 1, Redis: no such thing"]
+    assert made.broken == ["round 1, Redis: no such thing"]
     assert "| P1, messages/s | 5.00 |" in made.page.read_text("utf-8")
 
 
