@@ -54,7 +54,7 @@ class Batches:
             raise BadRequest(f"a batch goes to a partition that it names, not to {target.partition}")
         if not 1 <= count <= _MOST:
             raise BadRequest(f"a batch has 1 to {_MOST} records, not {count}")
-        if min(producer, epoch, sequence) < 0 or (not producer and (epoch or sequence)):
+        if producer < 0 or epoch < 0 or sequence < 0 or (not producer and (epoch or sequence)):
             raise BadRequest(f"producer {producer}, epoch {epoch}, sequence {sequence} are no stamp")
         if not producer:
             return None

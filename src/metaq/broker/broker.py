@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Final, NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never, cast
 
 from metaq._version import REFERENCE_VERSION
 from metaq.broker.batches import Batches, Together
@@ -48,6 +48,9 @@ log = logging.getLogger(__name__)
 _MOST_AT_ONCE: Final = 1 << 20  # bytes of replies that leave in one write
 _LINE: Final = 48  # bytes of `stats offsets` for one partition, about
 _AT_ONCE: Final = 64 << 10  # bytes of statistics that are made in one go
+
+_ONLY_PUTS: Final[set[type[Command]]] = {Put}
+_ONLY_BATCHES: Final[set[type[Command]]] = {Mput}
 
 EXTENSIONS = "metaq/2 mput wait mget"  # answered to `version <opaque> metaq`; the names of extensions follow it
 
@@ -105,17 +108,19 @@ class Broker:
         if len(commands) == 1 and type(put := commands[0]) is Put:
             self.puts.store_one(peer, put)
             return
-        puts = [command for command in commands if type(command) is Put]
-        if len(puts) == len(commands):
-            self.puts.store(peer, puts)
+        kinds = {*map(type, commands)}
+        if kinds == _ONLY_PUTS:
+            self.puts.store(peer, cast(Sequence[Put], commands))
             return
-        if any(type(command) is Mput for command in commands):
-            self._store(peer, [command for command in commands if isinstance(command, Put | Mput)])
-        elif puts:
-            self.puts.store(peer, puts)
-        others = [command for command in commands if not isinstance(command, Put | Mput)]
-        if others:
-            self._answer(peer, others)
+        if kinds == _ONLY_BATCHES:
+            self.batches.store(peer, cast(Sequence[Mput], commands))
+            return
+        stored = [command for command in commands if isinstance(command, Put | Mput)]
+        if stored:
+            self._store(peer, stored)
+            commands = [command for command in commands if not isinstance(command, Put | Mput)]
+        if commands:
+            self._answer(peer, commands)
 
     def _store(self, peer: Peer, commands: Sequence[Put | Mput]) -> None:
         """Store puts and batches in the order they came; their replies leave together."""

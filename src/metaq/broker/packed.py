@@ -36,7 +36,7 @@ def starts_of(records: bytes, count: int, limit: int) -> Sequence[int]:
     Raises BadRequest if they are not whole, valid records from end to end, MessageTooLarge if a body is over the limit.
     The ids that are there do not matter, so a record of twenty zero bytes is an empty message.
     """
-    if len(records) >= HEADER_SIZE:
+    if count > 1 and len(records) >= HEADER_SIZE:
         (length,) = _LENGTH.unpack_from(records)
         size = HEADER_SIZE + length
         if 0 <= length <= limit and size * count == len(records) and _all_right(records, length):
@@ -82,6 +82,8 @@ def _one_by_one(records: bytes, count: int, limit: int) -> list[int]:
 
 def with_ids(records: bytes, starts: Sequence[int], first_id: int) -> bytes:
     """Return the records with the ids from `first_id` on; `starts` is where they begin."""
+    if len(starts) == 1:
+        return records[:_ID_AT] + _ID.pack(first_id) + records[_ID_AT + _ID.size :]
     given = bytearray(records)
     if isinstance(starts, range) and len(starts) >= _WORTH:
         ids = _row(len(starts)).pack(*range(first_id, first_id + len(starts)))

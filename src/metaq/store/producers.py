@@ -21,6 +21,7 @@ _PRODUCERS: Final = 100_000
 # One batch: | epoch | sequence | offset | length | count | first id | time |
 _SENT: Final = Struct(">iqqIIqd")
 _SIZE: Final = _SENT.size
+_pack = _SENT.pack
 _unpack_from = _SENT.unpack_from
 _unpack_number = Struct(">iq").unpack_from  # epoch and sequence
 _unpack_place = Struct(">12xqI").unpack_from  # offset and length
@@ -70,8 +71,12 @@ class ProducerTable:
         """Remember a batch. The producer heard of longest ago makes room."""
         log_id, offset, length, count, first_id, (producer, epoch, sequence) = batch
         key = (producer, log_id)
-        before = self._sent.pop(key, b"")[-_SIZE * (_REMEMBERED - 1) :]
-        self._set(key, before + _SENT.pack(epoch, sequence, offset, length, count, first_id, time))
+        sent = _pack(epoch, sequence, offset, length, count, first_id, time)
+        before = self._sent.pop(key, None)
+        if before is not None:
+            self._sent[key] = before[-_SIZE * (_REMEMBERED - 1) :] + sent
+            return
+        self._set(key, sent)
         if len(self._sent) > _PRODUCERS:
             self._forget(next(iter(self._sent)))
 

@@ -79,8 +79,8 @@ class Rounds:
     def append_batch(self, log: PartitionLog, records: bytes, batch: Batch) -> None:
         """Add the records of a batch, `batch.offset` being the log's end, and its stamp to the same round."""
         self.append(log, records)
-        log.messages += batch.record_count - 1
-        if batch.stamp.producer:
+        log.messages += batch[3] - 1  # record_count
+        if batch[5][0]:  # stamp.producer
             self._stamps.setdefault(log, []).append(batch)
 
     def follow(self, log: PartitionLog) -> None:
@@ -222,11 +222,12 @@ class Rounds:
 
     def _add_stamps(self) -> None:
         """Add the stamps of this round's batches; of a log that is held they go with what is held."""
-        waiting = {log: stamps for log, stamps in self._stamps.items() if log.held}
-        for log, stamps in self._stamps.items():
-            if not log.held:
+        all_stamps, self._stamps = self._stamps, {}
+        for log, stamps in all_stamps.items():
+            if log.held:
+                self._stamps[log] = stamps
+            else:
                 self._parts.extend(map(pack_batch, stamps))
-        self._stamps = waiting
 
     def _want_sync(self, log: PartitionLog, messages: int) -> None:
         """The log syncs before it acknowledges, or has more messages than its threshold since it last wanted a sync."""
