@@ -222,6 +222,10 @@ class FakeBroker:
         self.producers[key] = [*sent, (command, answer)][-REMEMBERED:]
         return encoder.result(200, answer.decode(), opaque)
 
+    def knows(self, command: Mput) -> bool:
+        """Say whether the producer of a batch has stored any in its partition."""
+        return (command.target, command.producer) in self.producers
+
     def get(self, command: Get) -> bytes:
         if command.target not in self.logs:
             return encoder.result(404, "no such partition", command.opaque)
