@@ -47,6 +47,13 @@ with 20 puts in flight each; `python`: `send_many` of one client. Memory, handle
 
 | Case | {counts} | {many} : {few} |
 |---|{rule}---|"""
+SHOWN: Final = (  # of the table SPEED
+    "50x1 processor", "50x20 processor", "python", "50x1 p99", "start after a stop, processor",
+    "start after SIGKILL, processor", "memory", "memory after", "handles",
+)  # fmt: skip
+SPEED: Final = f"""\
+| | {" | ".join(f"{count:,}" for count in COUNTS)} | {MANY:,} : {FEW} |
+|{"---|" * (len(COUNTS) + 2)}"""
 READING: Final = f"""\
 ### Reading from the disk meanwhile
 
@@ -230,15 +237,33 @@ def forget_pages(data: Path) -> None:
 
 def rows(samples: Samples) -> Iterator[str]:
     """Yield the rows of the table HEAD, one for each case, a column for each number of partitions."""
-    counts = counts_of(samples)
     parts = [case.split("/", 3) for case in samples.cases() if case.startswith("partitions/")]
     for synced, what in dict.fromkeys((synced, what) for _, synced, _, what in parts if "reading" not in what):
-        cells = {count: samples.values(f"partitions/{synced}/{count}/{what}", OURS) for count in counts}
-        texts = [f"{median(each.values()):,.4g}" if each else "-" for each in cells.values()]
-        few, many = cells.get(FEW), cells.get(MANY)
-        ratio = f"{median(many.values()) / median(few.values()):.2f}" if few and many else "-"
-        unit = next(s.unit for s in samples.taken if s.case.endswith(f"/{what}"))
-        yield f"| {synced}, {what} ({unit}) | {' | '.join(texts)} | {ratio} |"
+        yield row(samples, synced, what, counts_of(samples))
+
+
+def speed_rows(samples: Samples) -> Iterator[str]:
+    """Yield the rows of the table SPEED: what partitions cost, most of it as processor time."""
+    for what in SHOWN:
+        for synced in ("unsynced", "synced"):
+            if any(samples.values(f"partitions/{synced}/{count}/{what}", OURS) for count in COUNTS):
+                yield row(samples, synced, what, list(COUNTS))
+
+
+def row(samples: Samples, synced: str, what: str, counts: list[int]) -> str:
+    cells = {count: samples.values(f"partitions/{synced}/{count}/{what}", OURS) for count in counts}
+    texts = [f"{number(median(each.values()))}" if each else "-" for each in cells.values()]
+    few, many = cells.get(FEW), cells.get(MANY)
+    ratio = f"{median(many.values()) / median(few.values()):.2f}" if few and many else "-"
+    unit = next(
+        s.unit for s in samples.taken if s.case.startswith(f"partitions/{synced}/") and s.case.endswith(f"/{what}")
+    )
+    return f"| {synced}, {what} ({unit}) | {' | '.join(texts)} | {ratio} |"
+
+
+def number(value: float) -> str:
+    """Return three figures of it, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def reading_rows(samples: Samples) -> Iterator[str]:

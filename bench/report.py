@@ -1,11 +1,11 @@
 """From samples to tables in Markdown, with medians, spread, ratios and misses."""
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
+from bench import partitions, pressure
 from bench.cases import (
     BODY_SIZE,
     BROKERS,
@@ -49,11 +49,11 @@ PARTS: Final = {  # and the files of their samples
     PARTITIONS: "partitions",
     PRESSURE: "pressure",
 }
-MODULES: Final = {PARTITIONS: "partitions", PRESSURE: "pressure"}
+PRODUCED: Final = tuple(f"peers/P{number}" for number in range(1, 8))
 PLOTS: Final = {
     PEERS: ("produce", "latency", "partitions"),
     CLIENTS: ("consume",),
-    PRESSURE: (),
+    PRESSURE: ("pressure", "shares"),
 }  # below the title of a part
 TITLE: Final = """\
 # Benchmarks
@@ -67,6 +67,8 @@ PICTURED: Final = {
     "latency": "Latency of one message",
     "partitions": "Synced messages per second over the number of partitions",
     "consume": "Messages per second of consumers",
+    "pressure": "Acknowledged messages and memory over time, producers faster than the disk",
+    "shares": "Messages acknowledged to each of many equal producers",
 }
 TARGETS: Final = f"""\
 ## Targets
@@ -90,6 +92,9 @@ READING: Final = """\
 
 | Server | MB/s | : bare C loop |
 |---|---|---|"""
+SYNCED: Final = """\
+| Puts per second, synced, 50 connections with one put each | 16 | 128 | 1,024 | 10,000 |
+|---|---|---|---|---|"""
 START: Final = f"""\
 ### Start
 
@@ -125,6 +130,15 @@ def put_row(samples: Samples, case: str, target: float, java_target: float) -> I
     yield f"| {case.removeprefix('put/')} | {cells} | {ours} | {java} |"
 
 
+def synced_rows(samples: Samples) -> Iterator[str]:
+    """Yield the rates of the two brokers over partitions."""
+    for name in (JAVA, OURS):
+        cells = (samples.values(f"put/synced/{count}/50x1", name).values() for count in (16, 128, 1024, 10_000))
+        texts = [f"{median(each):,.0f}" if each else "-" for each in cells]
+        if any(text != "-" for text in texts):
+            yield f"| {'MetaQ 1.4.6.2' if name == JAVA else name} | {' | '.join(texts)} |"
+
+
 def read_rows(samples: Samples) -> Iterator[str]:
     if READ_CASE not in samples.cases():
         return
@@ -148,38 +162,44 @@ def start_rows(samples: Samples) -> Iterator[str]:
                 yield f"| {case} | {broker} | failed: {note} |"
 
 
-def table(head: str, rows: Iterable[str]) -> list[str]:
+def table(head: str, rows: Iterable[str], origin: str = "") -> list[str]:
+    """Return a table below its head, and when it was measured; nothing if it has no rows."""
     body = list(rows)
-    return ["", head, *body] if body else []
+    return ["", head, *body, *(["", origin] if origin else [])] if body else []
+
+
+def origin(samples: Samples, *groups: str) -> str:
+    """Say when, and at which commit, the cases that begin so were measured: by runs, if there are several."""
+    runs: dict[str, list[str]] = {}
+    for sample in samples.taken:
+        if sample.case.startswith(groups):
+            cases = runs.setdefault(sample.run or samples.run, [])
+            cases += [sample.case] * (sample.case not in cases)
+    if len(runs) < 2:
+        return "".join(f"Measured {run}." for run in runs if run)
+    newest = samples.run
+    parts = [f"{', '.join(runs[run])} {run}" for run in runs if run != newest]
+    return f"Measured {newest}; of earlier runs: {'; '.join(parts)}."
 
 
 def tables(samples: Samples) -> list[str]:
     """Return all tables for which there are samples."""
-    lines = table(peers_head(samples), peer_rows(samples))
-    lines += table(start_head(samples), peer_rows(samples, start=True))
-    lines += table(PUTS, put_rows(samples))
-    lines += table(READING, read_rows(samples))
-    lines += table(START, start_rows(samples))
-    lines += table(CONSUMING, consuming_rows(samples))
-    lines += table(REGISTRY, registry_rows(samples))
-    lines += table(REBALANCING, rebalance_rows(samples))
-    for part, name in MODULES.items():
-        module = measured_by(name)
-        if module is not None and any(part_of(case) == part for case in samples.cases()):
-            lines += own_tables(module, samples)
+    lines = []
+    for head, rows, groups in (
+        (peers_head(samples), peer_rows(samples), PRODUCED),
+        (start_head(samples), peer_rows(samples, start=True), ("peers/P8",)),
+        (PUTS, put_rows(samples), ("put/", "create/")),
+        (READING, read_rows(samples), (READ_CASE,)),
+        (START, start_rows(samples), ("start/",)),
+        (CONSUMING, consuming_rows(samples), ("consume/",)),
+        (REGISTRY, registry_rows(samples), ("registry/",)),
+        (REBALANCING, rebalance_rows(samples), ("rebalance/",)),
+        (partitions.head(samples), partitions.rows(samples), ("partitions/synced/", "partitions/unsynced/")),
+        (partitions.READING, partitions.reading_rows(samples), ("partitions/",)),
+        (pressure.HEAD, pressure.rows(samples), ("pressure/",)),
+    ):
+        lines += table(head, rows, origin(samples, *groups))
     return lines
-
-
-def own_tables(module: Any, samples: Samples) -> list[str]:
-    """Return the tables that a module draws of what it measured."""
-    head = module.head(samples) if hasattr(module, "head") else module.HEAD
-    lines = table(head, module.rows(samples))
-    return lines + (table(module.READING, module.reading_rows(samples)) if hasattr(module, "reading_rows") else [])
-
-
-def measured_by(name: str) -> Any:
-    """Return the module that measures a part by itself and draws its tables; None: it is not there."""
-    return importlib.import_module(f"bench.{name}") if importlib.util.find_spec(f"bench.{name}") else None
 
 
 def text(samples: Samples) -> str:
@@ -196,7 +216,7 @@ def part_of(case: str) -> str:
 
 
 def write(page: Path, samples: Samples) -> None:
-    """Write the page; parts of which nothing was measured now keep their samples, which lie in bench/ beside it."""
+    """Write the page; cases that were not measured now stay as they are in bench/ beside it."""
     folder = page.parent / "bench"
     texts = []
     everything = Samples({})
@@ -204,13 +224,27 @@ def write(page: Path, samples: Samples) -> None:
         place = folder / f"{name}.json"
         mine = Samples(samples.facts, [each for each in samples.taken if part_of(each.case) == part])
         if mine.taken:
-            mine.write(place)
+            (mine.with_older(Samples.read(place)) if place.exists() else mine).write(place)
         if place.exists():
             found = Samples.read(place)
             everything.taken += found.taken
             texts.append(f"## {part}\n\n{pictures(folder, part)}{text(found)}")
     goals = "\n".join(table(TARGETS, target_rows(everything)))
+    write_beside(page.with_name("partitions.md"), everything)
     page.write_text("\n".join([TITLE, *([f"{goals}\n"] if goals else []), *texts]) + explanation(page), "utf-8")
+
+
+def write_beside(page: Path, samples: Samples) -> None:
+    """Put the tables into the page that explains partitions, where it is there: between its marks."""
+    if not page.exists():
+        return
+    text = page.read_text("utf-8")
+    speed = table(partitions.SPEED, partitions.speed_rows(samples))
+    for mark, lines in (("speed", speed), ("puts", table(SYNCED, synced_rows(samples)))):
+        start, end = text.find(f"<!-- {mark} -->"), text.find(f"<!-- end of {mark} -->")
+        if lines and 0 <= start < end:
+            text = f"{text[:start]}<!-- {mark} -->\n" + "\n".join(lines) + f"\n\n{text[end:]}"
+    page.write_text(text, "utf-8")
 
 
 def pictures(folder: Path, part: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Self
@@ -18,6 +18,7 @@ class Sample:
     value: float | None
     unit: str
     note: str = ""
+    run: str = ""  # date and commit; "": those of the facts beside it
 
 
 @dataclass(slots=True)
@@ -29,6 +30,17 @@ class Samples:
 
     def add(self, sample: Sample) -> None:
         self.taken.append(sample)
+
+    @property
+    def run(self) -> str:
+        """Return date and commit of this run, "" if they are not known."""
+        return ", ".join(self.facts[name] for name in ("Date", "metaq") if name in self.facts)
+
+    def with_older(self, older: Self) -> Self:
+        """Return these and, of an earlier run, the cases that were not measured now; each says of which run it is."""
+        again = set(self.cases())
+        kept = [replace(s, run=s.run or older.run) for s in older.taken if s.case not in again]
+        return type(self)(self.facts, kept + [replace(s, run=s.run or self.run) for s in self.taken])
 
     def values(self, case: str, broker: str) -> dict[int, float]:
         """Return the values of one cell by round, failures left out."""

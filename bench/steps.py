@@ -8,7 +8,7 @@ from bench import partitions, pressure, report
 from bench.backlog import measure_reading
 from bench.cases import CREATING_FROM, JAVA, LOADS, OURS, Setting
 from bench.clients import Measure, measure_backlogs, measure_registry_and_groups
-from bench.plan import Plan, one_line, say
+from bench.plan import FEW, Plan, one_line, say
 from bench.producing import CASES, GROUP, Session, measure_producing
 from bench.raw import measure_puts, measure_start
 from bench.samples import Samples
@@ -16,7 +16,6 @@ from bench.systems import COUNTS
 
 Step: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
 READING: Final = "partitions/reading"
-FEW: Final = (16, 1024)  # partitions of a quick run
 
 
 async def measure(plan: Plan, samples: Samples) -> None:
@@ -46,7 +45,7 @@ async def guarded(plan: Plan, samples: Samples, name: str, step: Callable[[], Aw
 
 def urgent(plan: Plan, samples: Samples, round_: int) -> Iterator[Step]:
     """Yield what is compared with a target."""
-    session = Session(plan.folder, plan.seconds, plan.wants, say, plan.late, COUNTS[: 3 if plan.quick else 4])
+    session = Session(plan.folder, plan.seconds, plan.wants, say, plan.late, COUNTS[:1] if plan.quick else COUNTS)
     for system in plan.systems_in_turn(round_) if any(plan.wants(f"{GROUP}{case}") for case in CASES) else ():
         yield system.name, partial(measure_producing, session, samples, round_, system)
     if not round_ and plan.wants("consume/"):

@@ -149,6 +149,35 @@ def test_a_part_that_was_not_measured_keeps_its_samples(tmp_path: Path) -> None:
     assert text.endswith(f"\n{report.EXPLANATION}\n\nThe disk.\n")
 
 
+def test_a_case_measured_again_replaces_what_there_was_of_it_and_the_table_says_when(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    before, after = ({"Date": day, "metaq": f"commit {day}"} for day in ("Monday", "Friday"))
+    other = report.put_case(SETTINGS[0], LOADS[1])
+    old = [*measured(CASE, metaq=[900.0, 800.0]).taken, *measured(other, metaq=[500.0]).taken]
+    report.write(page, Samples(before, old))
+    assert "Measured Monday, commit Monday." in page.read_text("utf-8")
+    report.write(page, Samples(after, measured(CASE, metaq=[700.0]).taken))
+    report.write(page, Samples(after, measured(CASE, metaq=[700.0, 600.0]).taken))  # as it does after each step
+    text = page.read_text("utf-8")
+    assert f"Measured Friday, commit Friday; of earlier runs: {other} Monday, commit Monday." in text
+    assert "650 (600–700)" in text
+    assert "500" in text
+    assert "800" not in text
+
+
+def test_the_page_of_partitions_has_its_tables_between_marks(tmp_path: Path) -> None:
+    page = tmp_path / "partitions.md"
+    page.write_text(
+        "Before.\n\n<!-- puts -->\nold\n<!-- end of puts -->\n\n<!-- speed -->\nkept\n<!-- end of speed -->\n"
+    )
+    report.write(tmp_path / "benchmarks.md", measured("put/synced/16/50x1", metaq=[160.0], java=[100.0]))
+    text = page.read_text("utf-8")
+    assert "| metaq | 160 | - | - | - |\n\n<!-- end of puts -->" in text
+    assert "old" not in text
+    assert text.startswith("Before.")
+    assert text.endswith("<!-- speed -->\nkept\n<!-- end of speed -->\n")
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_backlog_is_the_same_every_time_and_as_large_as_it_says(mixed: bool) -> None:
     job = Job("fill", "127.0.0.1:1", "t", 1234, 100, 4, mixed)
