@@ -28,6 +28,7 @@ class GroupReader(Reader):
         self._starting = starting
         self._tell = moved
         self._seen = -1  # generation of what is known of brokers when the end of the log was looked at
+        self._way: tuple[int, Link] | None = None  # at a generation, the link that it is read over
 
     async def look(self, wait: float = 0.0) -> Block | None:
         """Do as Reader.look. Where nothing is there, see to it, once after each change, that the log did not shrink.
@@ -46,8 +47,12 @@ class GroupReader(Reader):
         return block
 
     async def _link(self) -> Link:
+        seen = self._routes.changes.generation
+        if self._way is not None and self._way[0] == seen and self._way[1].is_open:
+            return self._way[1]  # nothing has changed since the directory was asked
         self._target = TopicPartition(self.topic, self._key.partition.partition)
         link, _ = await self._routes.to_replica(self._key.partition.broker_id, self._options.timeout)
+        self._way = seen, link
         return link
 
     async def _moved(self, link: Link, offset: int, nearest: int) -> int:

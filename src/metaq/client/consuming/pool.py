@@ -83,8 +83,11 @@ class Pool:
         self._waiters.append(waiter)
         self._open_gates()
         try:
-            async with asyncio.timeout(timeout):
+            if timeout is None:
                 await waiter
+            else:
+                async with asyncio.timeout(timeout):
+                    await waiter
         except TimeoutError:
             return waiter.done() and not waiter.cancelled()
         except asyncio.CancelledError:

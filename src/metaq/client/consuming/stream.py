@@ -228,6 +228,8 @@ class Stream:
         clock = asyncio.get_running_loop().time
         began = clock()
         block = await self._ask(reader, POLL)
+        if block is not None:
+            await asyncio.sleep(0)  # who waits for it has it before the broker is asked again
         return block is not None or clock() - began > _SHORT
 
     async def _ask(self, reader: GroupReader, wait: float = 0.0) -> Block | None:
