@@ -1,5 +1,6 @@
 """The steps of a run in their order: what has a target first, then the rest, then both again while there is time."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, TypeAlias
@@ -16,6 +17,8 @@ from bench.systems import COUNTS
 
 Step: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
 READING: Final = "partitions/reading"
+TWICE: Final = 2  # rounds of what takes minutes
+PRESSED: Final = 30.0  # seconds of each number of producers
 
 
 async def measure(plan: Plan, samples: Samples) -> None:
@@ -26,7 +29,9 @@ async def measure(plan: Plan, samples: Samples) -> None:
             if plan.late():
                 plan.left.append(words)
                 continue
+            began = time.monotonic()
             await guarded(plan, samples, words, step)
+            say(f"{words}: took {time.monotonic() - began:.0f} s")
             if plan.late():
                 plan.left.append(f"the end of {words}")
 
@@ -51,7 +56,7 @@ def urgent(plan: Plan, samples: Samples, round_: int) -> Iterator[Step]:
     if not round_ and plan.wants("consume/"):
         yield "consuming", partial(measure_backlogs, plan.clients, samples, steering(plan), plan.folder, plan.zk)
     yield from raw_puts(plan, samples, round_, urgent=True)
-    if plan.wants(READING) and not plan.quick:
+    if plan.wants(READING) and not plan.quick and round_ < TWICE:
         yield "reading from the disk", partial(partitions.measure_all_reading, partition_plan(plan), samples, round_)
 
 
@@ -61,7 +66,7 @@ def others(plan: Plan, samples: Samples, round_: int) -> Iterator[Step]:
     if not round_ and plan.wants("partitions/"):
         yield "partitions", partial(partitions.measure, partition_plan(plan), samples, round_)
     if not round_ and plan.wants("pressure/"):
-        seconds = 10 * plan.seconds
+        seconds = PRESSED / 6 if plan.quick else PRESSED
         yield "pressure", partial(pressure.measure_pressure, samples, plan.folder, seconds, plan.page.parent / "bench")
     if plan.wants(report.READ_CASE) and plan.brokers:
         names = [name for name in plan.turn(round_) if name in (OURS, JAVA)]
