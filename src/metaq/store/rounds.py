@@ -309,9 +309,7 @@ class Rounds:
             self._look_now()  # not behind the gates: they may begin the next round
         for gate in gates:
             gate(None)
-        if self._journal.busy:
-            return
-        if (self._gates or self._dirty or self._parts) and not self._scheduled:
+        if (self._gates or self._dirty or self._parts) and not (self._scheduled or self._journal.busy):
             self._close()
 
     def _look_now(self) -> None:
@@ -344,14 +342,16 @@ class Rounds:
 
     def release(self, run: LargeRun, error: Exception | None) -> None:
         """The log is free again; what was held goes into the next round, or is lost with the large run."""
-        log = run.log
-        log.held = False
         self.waiting_bytes -= len(run.data)
-        gates, log.held_gates = log.held_gates, []
+        self.let_go(run.log, error)
+        if isinstance(error, DiskFull):  # else the journal may have the extent: the next opening finds out
+            self._writer.trim(run.log, run.base)
+
+    def let_go(self, log: PartitionLog, error: Exception | None) -> None:
+        """A log that was held is free: what waited goes into the next round, or is refused with the error."""
+        log.held, gates, log.held_gates = False, log.held_gates, []
         if error is not None:
             self._undo(log)
-            if isinstance(error, DiskFull):  # else the journal may have the extent: the next opening finds out
-                self._writer.trim(log, run.base)
             tell(gates, error)
             return
         log.set_limit(log.limit)
@@ -382,8 +382,7 @@ class Rounds:
         gathered = Sent(self._runs, self._begun, self._after, self._gates, self._gathered_bytes)
         dirty = self._dirty
         self._parts, self._runs, self._begun, self._after, self._gates, self._dirty = [], [], [], [], [], []
-        self.waiting_bytes -= self._gathered_bytes
-        self._gathered_bytes = 0
+        self.waiting_bytes, self._gathered_bytes = self.waiting_bytes - self._gathered_bytes, 0
         for log in (*sent.begun, *gathered.begun):
             log.announced = False
         for log in {*(run[0] for run in (*sent.runs, *gathered.runs)), *dirty}:

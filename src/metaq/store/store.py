@@ -234,7 +234,7 @@ class MessageStore:
             self.producers.note(batch, self._world.clock.time())
 
     def cut(self, log: PartitionLog, to: int, gate: Gate) -> None:
-        """End a log at `to`, durably (a replica that followed a deposed master).
+        """End a log at `to`, durably (a replica that followed a deposed master). What is put meanwhile is refused.
 
         ValueError if `to` is not within it or if something of it is on its way.
         """
@@ -249,11 +249,13 @@ class MessageStore:
             self.mover.cut(log, to)
             log.wake()
 
-        self.rounds.announce(log)
-        self.rounds.add_entry(pack(Cut(log.id, to)), then, gate)
+        self._end(log, pack(Cut(log.id, to)), then, gate)
 
     def drop(self, log: PartitionLog, gate: Gate) -> None:
-        """Remove a log and its files, durably. ValueError if something of it is on its way."""
+        """Remove a log and its files, durably. What is put meanwhile is refused.
+
+        ValueError if something of it is on its way.
+        """
         if log.held or log.end != log.visible:
             raise ValueError(f"{log.key} cannot be dropped while puts are on their way")
 
@@ -265,8 +267,20 @@ class MessageStore:
             self.mover.drop(log)
             log.wake()
 
+        self._end(log, pack(Drop(log.id)), then, gate)
+
+    def _end(self, log: PartitionLog, entry: bytes, then: Callable[[], None], gate: Gate) -> None:
+        """Journal that a log ends. It is held meanwhile, or a put would be journaled behind its own end."""
+
+        def step(error: Exception | None) -> None:
+            if error is None:
+                then()
+            self.rounds.let_go(log, error or StoreError(f"{log.key} was cut or dropped"))
+
         self.rounds.announce(log)
-        self.rounds.add_entry(pack(Drop(log.id)), then, gate)
+        log.held = True
+        log.set_limit(log.limit)
+        self.rounds.add(entry, step, gate)
 
     def begin_epoch(self, log: PartitionLog, epoch: int, gate: Gate) -> None:
         """Note, durably, that records from the end on belong to the master of this term."""

@@ -170,6 +170,47 @@ def test_a_log_is_cut_or_dropped_only_where_that_makes_sense() -> None:
         world.run(course())
 
 
+@pytest.mark.parametrize("end", ["cut", "drop"])
+@pytest.mark.parametrize("key", [SAFE, FAST], ids=str)
+def test_what_is_put_while_a_log_ends_is_refused_and_not_journaled_behind_its_end(
+    end: str, key: TopicPartition
+) -> None:
+    with opened() as (world, life):
+
+        async def course() -> None:
+            store = life.open()
+            life.put(key, 100)
+            await life.settle()
+            log = life.log(key)
+            told: list[Exception | None] = []
+            store.cut(log, 0, told.append) if end == "cut" else store.drop(log, told.append)
+            for _ in range(2):  # in the turn of the end, and while its round is on its way
+                store.append(log, life.model.record(50))
+                store.commit(told.append, 50)
+                await asyncio.sleep(0)
+            with pytest.raises(ValueError, match="cannot be dropped"):
+                store.drop(log, told.append)
+            async with asyncio.timeout(5):
+                while len(told) < 3:
+                    await asyncio.sleep(0.001)
+            assert sorted(map(str, told)) == ["None"] + 2 * [f"{key} was cut or dropped"]
+            assert (log.end, log.visible, log.held) == ((0, 0, False) if end == "cut" else (100, 100, False))
+            again = store.create(key)
+            assert (again is log) is (end == "cut")
+            store.append(again, life.model.record(70))
+            store.commit(told.append, 70)
+            async with asyncio.timeout(5):
+                while len(told) < 4:
+                    await asyncio.sleep(0.001)
+            assert told[-1] is None
+            store.abandon()
+            reopened = life.open()
+            assert [(each.key, each.visible) for each in reopened.all()] == [(key, 70)]
+            await reopened.close()
+
+        world.run(course())
+
+
 def test_one_seed_gives_the_same_files_twice() -> None:
     def once() -> tuple[int, dict[str, bytes | None]]:
         with opened(seed=7) as (world, life):
