@@ -1,4 +1,4 @@
-"""Ours: the client for asyncio where somebody waits, the plain one where a loop sends or reads."""
+"""Ours: the client for asyncio where somebody waits, the plain one where a loop sends."""
 
 import time
 from collections.abc import Callable
@@ -21,6 +21,17 @@ class Ours(Client):
 
     async def send(self, body: bytes, number: int) -> None:
         await self.producer.send(body)  # the client takes the partitions in turn, by the batch
+
+    async def tail(self, count: int, ready: Callable[[], None], see: Callable[[bytes], None]) -> None:
+        async with metaq.aio.connect(f"metaq://{self.task.address}") as mq:
+            consumer = mq.consumer(self.task.topic, group="bench", offsets="memory")
+            await consumer.join()
+            ready()
+            async for message in consumer:
+                see(message.data)
+                count -= 1
+                if not count:
+                    return
 
     async def close(self) -> None:
         if hasattr(self, "mq"):
@@ -59,21 +70,11 @@ class Plain(Client):
         self.producer.flush()
         return count
 
-    async def tail(self, count: int, ready: Callable[[], None], see: Callable[[bytes], None]) -> None:
-        with metaq.connect(f"metaq://{self.task.address}") as mq:
-            consumer = mq.consumer(self.task.topic, group="bench", offsets="memory")
-            ready()
-            for message in consumer:
-                see(message.data)
-                count -= 1
-                if not count:
-                    return
-
     async def close(self) -> None:
         if hasattr(self, "mq"):
             self.mq.close()
 
 
 def make(task: Task) -> Client:
-    plain = task.verb in ("stream", "latency") or task.mode == "plain"
+    plain = task.verb == "stream" or task.mode == "plain"
     return (Plain if plain else Ours)(task)
