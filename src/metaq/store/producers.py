@@ -8,6 +8,7 @@ for the garbage collector, and a copy of the table is one of its references.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -78,7 +79,9 @@ class ProducerTable:
             return
         self._set(key, sent)
         if len(self._sent) > _PRODUCERS:
-            self._forget(next(iter(self._sent)))
+            # some at once: to find the first of a dict takes a walk over all that was taken out before it
+            for oldest in list(islice(self._sent, 1 + _PRODUCERS // 1000)):
+                self._forget(oldest)
 
     def find(self, stamp: Stamp, log_id: int, length: int, count: int) -> Sent | None:
         """Return the batch that was stored under this stamp, None if it is the producer's next one.
