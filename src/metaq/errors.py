@@ -97,10 +97,10 @@ class ChecksumMismatch(RequestError):
 
 
 class MessageTooLarge(RequestError):
-    """Nobody could fetch a message of this size, so it is not stored."""
+    """Nobody could fetch a message of this size, so it is not stored; or a batch has more than it may."""
 
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"message of {size} bytes is larger than the limit of {limit}")
+    def __init__(self, size: int, limit: int, what: str = "message") -> None:
+        super().__init__(f"{what} of {size} bytes is larger than the limit of {limit}")
 
 
 class InvalidMessage(RequestError):

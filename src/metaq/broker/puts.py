@@ -113,9 +113,10 @@ class Puts:
         tally.bytes += size
 
     def refuse_oversized(self, command: Oversized) -> bytes:
-        """Return the reply to a put whose body nobody could fetch."""
+        """Return the reply to a put whose body nobody could fetch, or to a batch that is too large."""
         self.count(command.target.topic, 1, 0)
-        return self.refuse(command.target, command.opaque, MessageTooLarge(command.size, self.limit))
+        over = (command.batch_limit, "batch") if command.batch_limit else (self.limit, "message")
+        return self.refuse(command.target, command.opaque, MessageTooLarge(command.size, *over))
 
     def _unusual(self, command: Put, crc: int) -> PartitionLog:
         """Return the log for a put that is not the common case. Raises RequestError."""

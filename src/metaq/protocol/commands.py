@@ -36,11 +36,15 @@ class Mput(NamedTuple):
 
 
 class Oversized(NamedTuple):
-    """A put, mput or sync whose body is over the limit; it is skipped, `size` is its announced length."""
+    """A put, mput or sync whose body is over the limit; it is skipped, `size` is its announced length.
+
+    `batch_limit`: the limit it is over, of an mput; 0 of the others.
+    """
 
     target: TopicPartition
     size: int
     opaque: int
+    batch_limit: int = 0
 
 
 class Sync(NamedTuple):

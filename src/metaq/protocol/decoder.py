@@ -134,8 +134,8 @@ class Decoder:
         rule = rule_for(tokens)
         size = body_size(rule, tokens)
         start = end + 2
-        if size > self._most(rule, tokens[0]):
-            commands.append(_oversized(rule, tokens, size))
+        if size > (most := self._most(rule, tokens[0])):
+            commands.append(_oversized(rule, tokens, size, most))
             return self._expect(_State.SKIP, data, start, size)
         if start + size > len(data):
             self._rule, self._tokens, self._kept = rule, tokens, [data[start:]]
@@ -235,9 +235,9 @@ class Decoder:
         self.body_size = 0
 
 
-def _oversized(rule: Rule, tokens: list[str], size: int) -> Oversized:
+def _oversized(rule: Rule, tokens: list[str], size: int, limit: int) -> Oversized:
     """Return what stands for a put or sync that is too large. Raises ProtocolError for replies."""
     command = rule.build(tokens, b"")
     if isinstance(command, Put | Mput | Sync):
-        return Oversized(command.target, size, command.opaque)
+        return Oversized(command.target, size, command.opaque, limit if isinstance(command, Mput) else 0)
     raise ProtocolError(f"{tokens[0]}: body of {size} bytes is over the limit")

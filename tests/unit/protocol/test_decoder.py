@@ -40,7 +40,7 @@ def test_a_batch_has_a_limit_of_its_own() -> None:
     frame = b"mput test 0 %d 3 0 0 0 7\r\n%b"
     decoder = Decoder(Limits(body=100, batch=300, record=120))
     assert decoder.feed(frame % (300, b"x" * 300)) == [Mput(TARGET, b"x" * 300, 3, 0, 0, 0, 7)]
-    assert decoder.feed(frame % (301, b"x" * 301)) == [Oversized(TARGET, 301, 7)]
+    assert decoder.feed(frame % (301, b"x" * 301)) == [Oversized(TARGET, 301, 7, 300)]
 
 
 def test_the_largest_record_limits_the_body_without_its_header() -> None:
