@@ -88,6 +88,7 @@ def test_keeping_the_files_leaves_what_stands_in_them(spoilt: Home, capsys: pyte
     assert all(Path(path).is_file() for path in report["done"])
     assert report["done"], "the journal is kept"
     assert "readers will miss" in said.err, "the plan is for people"
+    assert "forget which batches producers have sent" in said.err
     found = stored(spoilt)
     assert found[-40:] == FOREIGN
     assert found[:-40] == SENT[: len(found) - 40]

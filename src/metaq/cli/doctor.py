@@ -144,7 +144,8 @@ def plan_for(config: BrokerConfig, keep: str) -> Plan:
         moved = f"move the journal, {report.journal_files} files with {report.journal_bytes:,} bytes, to {aside}"
         unlock = "let any broker start, metaq or 1.4.6.2, which goes by the partition files alone"
         loss = "messages that stand in the journal and not in the partition files yet"
-        return Plan(keep, loss, (moved, unlock), tuple(foreign))
+        forget = "forget which batches producers have sent: one that is sent again afterwards is stored twice"
+        return Plan(keep, loss, (moved, forget, unlock), tuple(foreign))
     cut = f"cut partition files where the journal says that they end, and keep what is cut in {aside}"
     write = "write into them what only the journal has, and leave the folder as after an orderly stop"
     return Plan(
