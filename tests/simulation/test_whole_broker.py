@@ -9,7 +9,11 @@ import pytest
 
 from metaq.config.broker import parse
 from metaq.config.model import BrokerConfig
+from metaq.errors import Status
 from metaq.model import TopicPartition
+from metaq.protocol.commands import Mget, Want
+from metaq.protocol.encoder import encode
+from metaq.protocol.parts import read_parts
 from metaq.record import walk
 from tests.embedding import NOTHING, TOPICS, Dial, Peer, Serving, Settings, settings
 from tests.faults.checker import Ledger, Producer, acknowledged, check_all, read_log
@@ -251,6 +255,37 @@ def test_old_segments_go_when_the_calendar_says_so() -> None:
             assert min(path for path in disk if path.startswith(f"{DATA}/test-0/")).endswith(f"{500:020}.meta")
 
     play(scene)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_segments_that_go_while_an_mget_waits_for_the_disk_leave_whole_answers(seed: int) -> None:
+    bodies = [b"%d" % n * 30 for n in range(10)]
+    wants = tuple(Want(TARGETS[0], offset, 100) for offset in (0, 100, 200))
+
+    async def scene(world: World) -> None:
+        system = {"maxSegmentSize": 100, "deletePolicy": "delete,2", "deleteWhen": "0 * * * * ?"}
+        machine = machine_of(world)
+        machine.threads = SimThreads(world.loop, world.random_for("slow"), machine.disk, lag=(0.05, 0.2))
+        async with serving(world, config(system=system, pymetaq={"openFiles": 1})) as (_, dial):
+            peer = await dial()
+            offsets = {body: (await put(peer, body))[1] for body in bodies}
+            await asyncio.sleep(130)  # all of it is in the files now
+            machine.clock.set_back(-3 * HOUR)
+            asking = await dial()
+            found: set[tuple[int, ...]] = set()
+            for _ in range(700):
+                reply = await asking.asks(encode(Mget("g", wants, 10_000, 0, 1)))
+                parts = read_parts(reply.partition(b"\r\n")[2])
+                assert all(part.status in (200, 301) for part in parts), parts
+                for part in parts:
+                    if part.status == Status.SUCCESS:
+                        assert next(offsets[record.body] for record in walk(part.data)) == wants[part.nth].offset
+                    else:
+                        assert part.base in offsets.values()
+                found.add(tuple(part.status for part in parts))
+            assert {(200, 200, 200), (301, 301, 301)} <= found
+
+    play(scene, seed)
 
 
 def test_a_broker_whose_disk_is_slow_stops_reading_and_goes_on_when_it_has_room() -> None:
