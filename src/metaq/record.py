@@ -3,12 +3,18 @@
 A partition is records one behind the other, nothing between them. The offset of the next one is 20 + length further.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from metaq.errors import CorruptMessage
+
+try:  # the extra `fast`: the same sum, of 1,000 bytes in a quarter of the time
+    from zlib_ng.zlib_ng import crc32 as _crc32
+except ImportError:
+    from zlib import crc32 as _crc32
+
+crc32: Final[Callable[[bytes | bytearray | memoryview], int]] = _crc32
 
 # One record, on disk and inside a `value` reply (big-endian); `crc` covers the body only and keeps 31 bits:
 #   0        4        8            16     20

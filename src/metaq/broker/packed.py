@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Final
-from zlib import crc32
 
 from metaq.errors import BadRequest, MessageTooLarge
-from metaq.record import HAS_ATTRIBUTE, HEADER, HEADER_SIZE, attribute_fits
+from metaq.record import HAS_ATTRIBUTE, HEADER, HEADER_SIZE, attribute_fits, crc32
 
 _WORTH: Final = 32  # records from which on eight assignments are quicker than one for each
 _ID_AT: Final = 8

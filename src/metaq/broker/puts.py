@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
-from zlib import crc32
 
 from metaq.broker.ids import IdAllocator
 from metaq.broker.ports import Receiver, TopicRegistry
@@ -19,7 +18,7 @@ from metaq.errors import ChecksumMismatch, InvalidMessage, MessageTooLarge, Requ
 from metaq.model import TopicPartition
 from metaq.protocol.commands import Oversized, Put
 from metaq.protocol.encoder import put_reply, result
-from metaq.record import HEADER, HEADER_SIZE, attribute_fits
+from metaq.record import HEADER, HEADER_SIZE, attribute_fits, crc32
 from metaq.store.log import PartitionLog
 from metaq.store.store import MessageStore
 

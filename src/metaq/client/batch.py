@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
-from zlib import crc32
 
 from metaq.client.parcel import MOST_BYTES, Parcel
 from metaq.client.sending import checked
@@ -11,7 +10,7 @@ from metaq.errors import ClientError
 from metaq.model import BrokerAddress
 from metaq.net.calls import Call
 from metaq.protocol.commands import Reply
-from metaq.record import HEADER, HEADER_SIZE, checksum, encode_body
+from metaq.record import HEADER, HEADER_SIZE, checksum, crc32, encode_body
 
 _GUESS: Final = 256  # messages looked at, at least, for how many a parcel takes
 _SMALL: Final = 4096  # bytes; larger bodies are not copied to stand behind their headers

@@ -6,10 +6,9 @@ from itertools import chain, repeat
 from operator import length_hint
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
-from zlib import crc32
 
 from metaq.errors import CorruptMessage
-from metaq.record import HAS_ATTRIBUTE, HEADER, HEADER_SIZE, attribute_fits, decode_body
+from metaq.record import HAS_ATTRIBUTE, HEADER, HEADER_SIZE, attribute_fits, crc32, decode_body
 
 _SOME: Final = 64  # records decoded one by one at a time
 _FEW: Final = 16  # records that are tried together first; doubled as long as that goes well
