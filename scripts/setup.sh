@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 target=$1
 python=${PYTHON:-python3}
 case $target in
-    demo | bench) extras="" ;;
+    demo) extras="" ;;
+    bench) extras="[fast]" ;;
     docs) extras="[docs]" ;;
     *) extras="[test,check]" ;;
 esac
