@@ -35,7 +35,7 @@ from tests.client.fake_broker import (
     wrong_opaque,
 )
 from tests.client.test_cluster import register, withdraw
-from tests.client.test_what_users_suffered import Cluster
+from tests.client.test_what_users_suffered import Cluster, filled_cluster
 
 PATHS = Paths("/meta")
 ZERO, ONE = (ClusterPartition("t", BrokerPartition(0, n)) for n in (0, 1))
@@ -43,17 +43,7 @@ T0 = TopicPartition("t", 0)
 FILLED = {b"%d/%d" % (partition, n) for partition in (0, 1) for n in range(20)}
 
 
-@pytest.fixture
-async def cluster(broker: FakeBroker) -> AsyncIterator[Cluster]:
-    made = Cluster(broker)
-    await made.brokers_session.connect()
-    for partition in (0, 1):
-        fill(broker, 20, partition)
-    await register(made.brokers_session, broker)
-    yield made
-    for client in made.clients:
-        await client.close()
-    await made.brokers_session.close()
+__all__ = ["filled_cluster"]  # the fixture `cluster`
 
 
 @pytest.fixture

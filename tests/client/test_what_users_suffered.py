@@ -53,8 +53,8 @@ class Cluster:
         return self.tree.children(PATHS.group_ids("g")) or []
 
 
-@pytest.fixture
-async def cluster(broker: FakeBroker) -> AsyncIterator[Cluster]:
+@pytest.fixture(name="cluster")
+async def filled_cluster(broker: FakeBroker) -> AsyncIterator[Cluster]:
     made = Cluster(broker)
     await made.brokers_session.connect()
     for partition in (0, 1):
