@@ -24,7 +24,8 @@ PRESSED: Final = 30.0  # seconds of each number of producers
 async def measure(plan: Plan, samples: Samples) -> None:
     """Measure round by round what is wanted; what has been measured is written after each step."""
     for round_ in range(plan.rounds):
-        for name, step in (*urgent(plan, samples, round_), *others(plan, samples, round_)):
+        kinds = (others, urgent) if plan.quick else (urgent, others)  # many peers would take all of a short time
+        for name, step in (each for kind in kinds for each in kind(plan, samples, round_)):
             words = f"round {round_ + 1}, {name}"
             if plan.late():
                 plan.left.append(words)
