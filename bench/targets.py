@@ -63,9 +63,11 @@ def value(case: str, ours: tuple[str, ...] = (OURS,)) -> Callable[[Samples], tup
 
 
 def within(case: str, other: str) -> Callable[[Samples], tuple[float, str] | None]:
-    """Compare two cases of ours, round by round."""
+    """Compare two cases of ours, round by round, if one run has both."""
 
     def measure(samples: Samples) -> tuple[float, str] | None:
+        if len({sample.run for sample in samples.taken if sample.case in (case, other)}) > 1:
+            return None
         one, two = samples.values(case, OURS), samples.values(other, OURS)
         both = [one[r] / two[r] for r in one.keys() & two.keys()]
         return (median(both), "") if both else None

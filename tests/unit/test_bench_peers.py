@@ -64,6 +64,14 @@ def test_less_is_better_for_latencies() -> None:
     assert row == "| P5 p99, ms | 2.00 | **1.00** | 3.00 |"
 
 
+@pytest.mark.parametrize(("run", "met"), [("Monday", True), ("Friday", False)])
+def test_two_cases_of_ours_are_compared_within_one_run(run: str, met: bool) -> None:
+    samples = Samples({})
+    samples.add(Sample("peers/P6/16", OURS, 0, 100.0, "messages/s", run="Monday"))
+    samples.add(Sample("peers/P6/10000", OURS, 0, 90.0, "messages/s", run=run))
+    assert ("P6: 10,000 partitions beside 16" in verdicts(samples)) is met
+
+
 def test_what_was_not_measured_is_no_target() -> None:
     assert verdicts(measured("peers/P2/16", metaq=[1.0])) == {}
 
