@@ -44,7 +44,8 @@ class Batches:
             except RequestError as exc:
                 reply = self._refuse(command, exc)
             replies.append(reply)
-        self._store.commit(partial(self._acknowledge, receiver, b"".join(replies), commands), size)
+        receiver.unsafe += size
+        self._store.commit(partial(self._acknowledge, receiver, b"".join(replies), commands, size), size)
 
     def _repeated(self, command: Mput, stamp: Stamp) -> bytes | None:
         """Return the reply to a batch that was appended before, None if it was not.
@@ -101,13 +102,13 @@ class Batches:
         return reply
 
     def _acknowledge(
-        self, receiver: Receiver, answer: bytes, commands: Sequence[Mput], error: Exception | None
+        self, receiver: Receiver, answer: bytes, commands: Sequence[Mput], size: int, error: Exception | None
     ) -> None:
         if error is None:
-            receiver.send(answer)
+            receiver.acknowledge(answer, size)
             return
         failure = error if isinstance(error, RequestError) else RequestError(str(error))
-        receiver.send(b"".join(self._failure(command, failure) for command in commands))
+        receiver.acknowledge(b"".join(self._failure(command, failure) for command in commands), size)
 
 
 class Together:
@@ -117,9 +118,20 @@ class Together:
         self._receiver = receiver
         self._count = count
         self._replies: list[bytes] = []
+        self._size = 0
 
-    def send(self, data: bytes) -> None:
+    @property
+    def unsafe(self) -> int:
+        """What the one behind it has put."""
+        return self._receiver.unsafe
+
+    @unsafe.setter
+    def unsafe(self, size: int) -> None:
+        self._receiver.unsafe = size
+
+    def acknowledge(self, data: bytes, size: int) -> None:
         """Take the replies of one of them."""
         self._replies.append(data)
+        self._size += size
         if len(self._replies) == self._count:
-            self._receiver.send(b"".join(self._replies))
+            self._receiver.acknowledge(b"".join(self._replies), self._size)

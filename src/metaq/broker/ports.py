@@ -9,9 +9,12 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Receiver(Protocol):
-    """Who gets the replies to puts. Sending never blocks."""
+    """Who gets the replies to puts. Sending never blocks. `unsafe`: bytes it has put that are not answered yet."""
 
-    def send(self, data: bytes) -> None: ...
+    unsafe: int
+
+    def acknowledge(self, data: bytes, size: int) -> None:
+        """Send replies to puts, and take what they put off `unsafe`."""
 
 
 class Waiter(Protocol):
@@ -29,6 +32,8 @@ class Waiter(Protocol):
 
 class Peer(Receiver, Protocol):
     """The other end of one connection. What it does not read piles up, so ask `full`."""
+
+    def send(self, data: bytes) -> None: ...
 
     def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send several pieces as one."""

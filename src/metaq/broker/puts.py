@@ -79,7 +79,9 @@ class Puts:
             replies.append(put_reply(id, log.key[1], append(log, record), opaque))
         self._store.journal.highest_id = ids[-1]
         answer = replies[0] if len(replies) == 1 else b"".join(replies)
-        self._store.commit(partial(self._acknowledge, peer, answer, puts), size + HEADER_SIZE * len(puts))
+        total = size + HEADER_SIZE * len(puts)
+        peer.unsafe += total
+        self._store.commit(partial(self._acknowledge, peer, answer, puts, total), total)
         self.count(topic, len(replies) - counted, size - counted_size)
 
     def store_one(self, peer: Receiver, put: Put) -> None:
@@ -102,7 +104,9 @@ class Puts:
         self._store.journal.highest_id = id
         offset = self._store.append(log, HEADER.pack(size, crc, id, flag) + body)
         answer = put_reply(id, log.key[1], offset, opaque)
-        self._store.commit(partial(self._acknowledge, peer, answer, (put,)), size + HEADER_SIZE)
+        total = size + HEADER_SIZE
+        peer.unsafe += total
+        self._store.commit(partial(self._acknowledge, peer, answer, (put,), total), total)
         self.count(target[0], 1, size)
 
     def count(self, topic: str, count: int, size: int) -> None:
@@ -166,10 +170,12 @@ class Puts:
         where = f"Put message to [broker '{self.url}'] [partition '{target}'] failed.Detail:"
         return result(exc.status, where + str(exc), opaque)
 
-    def _acknowledge(self, peer: Receiver, answer: bytes, puts: Sequence[Put], error: Exception | None) -> None:
+    def _acknowledge(
+        self, peer: Receiver, answer: bytes, puts: Sequence[Put], size: int, error: Exception | None
+    ) -> None:
         """Everything of the batch is safe: let the replies go. Or none of it may be taken for safe."""
         if error is None:
-            peer.send(answer)
+            peer.acknowledge(answer, size)
             return
         failure = error if isinstance(error, RequestError) else RequestError(str(error))
-        peer.send(b"".join(self.refuse(put.target, put.opaque, failure) for put in puts))
+        peer.acknowledge(b"".join(self.refuse(put.target, put.opaque, failure) for put in puts), size)

@@ -62,7 +62,9 @@ class Connection(asyncio.BufferedProtocol):
         self._ending = False  # nothing more is accepted
         self._unread = 0
         self._unsent = 0  # bytes counted for it while it is slow
-        self.held = False  # the broker has no room for what it puts
+        self.unsafe = 0  # bytes it has put that are not answered yet
+        self._ahead = False  # that is more than its share
+        self._held = False  # the broker has no room for what it puts
         self._receives = 0  # bytes of the large body being received; memory for it is taken
         self._starved = False  # the body waits for memory
         self._queued = False  # its gets wait for memory
@@ -82,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         connections = self._connections
-        return connections.small_buffer() if connections.waiting or connections.receiving.line else connections.buffer
+        return connections.small_buffer() if connections.waiting or connections.receiving.line else connections.piece
 
     def buffer_updated(self, nbytes: int) -> None:
         self.data_received(bytes(self._connections.buffer[:nbytes]))
@@ -98,6 +100,9 @@ class Connection(asyncio.BufferedProtocol):
                     self._execute(self, commands)
                 except Exception:  # noqa: BLE001 - whatever it is costs this connection, not the process
                     self._unexpected()
+            if self.unsafe > self._connections.share:
+                self._ahead = True
+                self._choose()
             if not self.produces or self._connections.waiting:
                 self._look_for_puts(commands)
         if self._receives or self._decoder.body_size:
@@ -109,7 +114,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _look_for_puts(self, commands: Sequence[Command]) -> None:
         if any(isinstance(command, Put | Mput) for command in commands):
-            self.produces = True
+            if not self.produces:
+                self.produces = True
+                self._connections.share_with_one_more()
             if self._connections.waiting and self._transport is not None:
                 self._connections.queue(self)
 
@@ -149,6 +156,11 @@ class Connection(asyncio.BufferedProtocol):
     def _unexpected(self) -> None:
         log.exception("%s: unexpected, connection closed", self.name)
         self.abort()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is the broker that does not read what it puts."""
+        return self._held or self._ahead
 
     def full(self) -> bool:
         """Return whether so much waits for the peer, sent or to come from the disk, that it should get no more."""
@@ -227,6 +239,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    def acknowledge(self, data: bytes, size: int) -> None:
+        """Send replies to puts, and read again if what is left to answer is within its share."""
+        self.unsafe -= size
+        if self._transport is not None:
+            self._transport.write(data)
+        if self._ahead and self.unsafe <= self._connections.share:
+            self._ahead = False
+            self._choose()
+
     def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send pieces as one write (some clients read head and body of a reply with one call each)."""
         if self._transport is not None:
@@ -269,19 +290,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def hold(self) -> None:
         """Do not read: the broker has no room."""
-        self.held = True
+        self._held = True
         self._choose()
 
     def go_on(self) -> None:
         """Read again, if the peer reads too."""
-        self.held = False
+        self._held = False
         self._choose()
 
     def _choose(self) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._slow or self.held or self._starved or self._later or self._ending:
+        if self._slow or self._held or self._ahead or self._starved or self._later or self._ending:
             transport.pause_reading()
         else:
             transport.resume_reading()

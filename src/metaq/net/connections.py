@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 
 RECEIVING: Final = 32 << 20  # bytes of bodies that are being received, whole sizes, of all connections together
 SENDING: Final = 256 << 20  # bytes that wait for peers to read them, or for the disk to bring them
+_COUNT: Final = 0.5  # seconds between two counts of the producers that are at work
 PATIENCE: Final = 30.0  # seconds that one peer may keep another from having its share of these
+_AHEAD: Final = 8 << 20  # bytes of puts that are read before those before them are answered, of all producers
 _READ: Final = 256 << 10  # bytes read at once
 _READ_LITTLE: Final = 4 << 10  # the least of it, while memory or the disk is scarce: thousands may send at once
 _CALM_LOOKS: Final = 25  # one is not enough: all that waits may go with one write, and as much comes with the next turn
@@ -41,6 +43,10 @@ class Connections:
         self._emptied = asyncio.Event()
         self._refusing = False
         self.buffer = memoryview(bytearray(_READ))  # one is enough: what is read is taken out before anybody else reads
+        self.piece = self.buffer  # where to read to while nothing is scarce
+        self.share = _AHEAD  # of `_AHEAD`, for each producer that is at work
+        self._at_work = 0
+        self._count_due = 0.0
 
     def small_buffer(self) -> memoryview:
         """Return where to read to while something is scarce."""
@@ -111,10 +117,22 @@ class Connections:
         for connection in turns:
             connection.go_on()
 
-    def look(self) -> None:
-        """Drop those who keep others from memory and make no use of it."""
+    def share_with_one_more(self) -> None:
+        """Hear that somebody has put for the first time."""
+        self._divide(self._at_work + 1)
+
+    def _divide(self, producers: int) -> None:
+        self._at_work = producers
+        self.share = max(_READ_LITTLE, _AHEAD // max(1, producers))
+        self.piece = self.buffer[: self.share]
+
+    def look(self, now: float) -> None:
+        """Drop those who keep others from memory and make no use of it; count the producers that are at work."""
         self.receiving.look()
         self.sending.look()
+        if now >= self._count_due:
+            self._count_due = now + _COUNT
+            self._divide(sum(connection.unsafe > 0 or connection.held for connection in self.all))
 
     def close_idle(self) -> None:
         """Close those with which nothing has happened since the last call."""

@@ -54,7 +54,7 @@ class Listener:
             await asyncio.sleep(_LOOK if self.connections.waiting else 0.5)
             if self.connections.waiting:
                 self.connections.let_go(self._handler.room(), self._handler.calm())
-            self.connections.look()
+            self.connections.look(loop.time())
             if loop.time() >= due:
                 due = loop.time() + self._idle_timeout
                 self.connections.close_idle()
