@@ -115,7 +115,7 @@ class Sending(Life):
         self._execute(batches, commands)
 
     def _execute(self, batches: list[Batch], commands: "list[Mput] | list[Put]") -> None:
-        self._broker.execute(Answers(self, batches), commands)  # type: ignore[arg-type]  # nothing but `send` is used
+        self._broker.execute(Answers(self, batches), commands)  # type: ignore[arg-type]  # nothing else is used
 
     def answered(self, batch: Batch, status: int, text: bytes) -> None:
         """Hear an answer: one that was stored before is answered as it was then."""
@@ -186,9 +186,12 @@ class Answers:
     def __init__(self, sending: Sending, batches: list[Batch]) -> None:
         self._sending = sending
         self._batches = batches
+        self.unsafe = 0
 
-    def send(self, data: bytes) -> None:
+    def acknowledge(self, data: bytes, size: int) -> None:
         """Take all replies, in one piece."""
+        self.unsafe -= size
+        assert not self.unsafe
         for batch in self._batches:
             head, _, rest = data.partition(b"\r\n")
             match = re.fullmatch(rb"result (\d+) (\d+) 1", head)
