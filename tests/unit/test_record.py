@@ -1,5 +1,9 @@
 """The 20-byte record: vectors of the original, and laws."""
 
+import subprocess
+import sys
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +15,7 @@ from metaq.record import (
     Record,
     attribute_fits,
     checksum,
+    crc32,
     decode_body,
     encode_body,
     pack,
@@ -141,3 +146,20 @@ def test_any_bytes_are_records_or_corrupt(data: bytes) -> None:
 @given(st.binary(max_size=30), st.none() | st.text(max_size=8))
 def test_a_body_is_taken_apart_as_it_was_put_together(data: bytes, attribute: str | None) -> None:
     assert decode_body(*encode_body(data, attribute)) == (data, attribute)
+
+
+def test_without_the_faster_library_checksums_are_zlibs() -> None:
+    program = """
+import sys, zlib
+sys.modules["zlib_ng"] = None  # as if it were not installed
+from metaq.record import checksum, crc32
+assert crc32 is zlib.crc32
+print(checksum(b"hello"), crc32(b"lo", crc32(b"hel")) & 0x7FFFFFFF)
+"""
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == [str(checksum(b"hello"))] * 2
+
+
+@given(st.binary(), st.integers(0, 2**32 - 1))
+def test_checksums_are_those_of_zlib_whichever_library_makes_them(data: bytes, start: int) -> None:
+    assert crc32(data, start) == zlib.crc32(data, start)

@@ -32,7 +32,8 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
-from zlib import crc32
+
+from metaq.record import crc32
 
 VERSION: Final = 1
 FILE_HEADER_SIZE: Final = 4096

@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from metaq.ports import Clock, Files, Random, Worker
+from metaq.record import crc32
 from metaq.store.entries import (
     FILE_HEADER_SIZE,
     ROUND_HEADER,

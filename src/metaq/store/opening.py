@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
 from typing import Final
-from zlib import crc32
 
 from metaq.errors import CorruptStore, ForeignBytes
 from metaq.model import TopicPartition
 from metaq.ports import Files
+from metaq.record import crc32
 from metaq.store import checkpoint as checkpoints
 from metaq.store.aside import Aside
 from metaq.store.checkpoint import Checkpoint, LogState, ProducerState

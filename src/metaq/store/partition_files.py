@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
-from zlib import crc32
 
 from metaq.ports import Files
+from metaq.record import crc32
 from metaq.store.log import segment_name
 
 log = logging.getLogger(__name__)

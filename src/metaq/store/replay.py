@@ -5,10 +5,10 @@ Reads only; raises CorruptStore where bytes that were durable are gone.
 
 from collections.abc import Iterator
 from typing import NamedTuple
-from zlib import crc32
 
 from metaq.errors import CorruptStore
 from metaq.ports import Files
+from metaq.record import crc32
 from metaq.store.entries import (
     FILE_HEADER_SIZE,
     ROUND_HEADER,
