@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from metaq.client.background import LoopThread
 from metaq.client.options import ProducerOptions
+from metaq.client.outcome import Outcome
 from metaq.client.parcel import MOST_BYTES, MOST_RECORDS, Parcel, Receipts, anew
 from metaq.client.partitioner import Place
 from metaq.client.producer import Producer as CoreProducer
@@ -27,34 +28,13 @@ _MOST_SIZE: Final = 64 << 20  # bytes of send_nowait without an outcome; above i
 _EACH: Final = 64  # bytes a message takes beside its own, for that limit
 
 
-class Sent:
+class Sent(Outcome):
     """The outcome of one `send_nowait`, much like a concurrent future.
 
     An error that nobody asked it for is raised by `flush` instead.
     """
 
-    __slots__ = ("_index", "_parcel")
-
-    def __init__(self, parcel: Parcel, index: int) -> None:
-        self._parcel = parcel
-        self._index = index
-
-    @property
-    def seen(self) -> bool:
-        """Whether somebody asked."""
-        return self._parcel.is_seen(self._index)
-
-    def cancel(self) -> bool:
-        """Return False: what is on its way cannot be called back."""
-        return False
-
-    def cancelled(self) -> bool:
-        """Return False."""
-        return False
-
-    def done(self) -> bool:
-        """Say whether the outcome is known."""
-        return self._parcel.is_known(self._index)
+    __slots__ = ()
 
     def result(self, timeout: float | None = None) -> Receipt:
         """Wait for the receipt and return it, or raise what went wrong; TimeoutError after `timeout` seconds."""

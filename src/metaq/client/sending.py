@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Protocol, Self
 
+from metaq.client.outcome import Outcome
 from metaq.client.parcel import Parcel, anew
 from metaq.client.routes import Route
 from metaq.errors import ClientError, LinkClosed, MetaqError, Refused, Status
@@ -143,34 +144,13 @@ class Answer(asyncio.Future[Receipt]):
             self.exception()  # or asyncio would print it if nobody asks
 
 
-class Sent:
+class Sent(Outcome):
     """The outcome of one `send_nowait`: awaitable, and much like a future.
 
     An error that nobody asked it for is raised by `flush` instead.
     """
 
-    __slots__ = ("_index", "_parcel")
-
-    def __init__(self, parcel: Parcel, index: int) -> None:
-        self._parcel = parcel
-        self._index = index
-
-    @property
-    def seen(self) -> bool:
-        """Whether somebody asked."""
-        return self._parcel.is_seen(self._index)
-
-    def done(self) -> bool:
-        """Say whether the outcome is known."""
-        return self._parcel.is_known(self._index)
-
-    def cancel(self) -> bool:
-        """Return False: what is on its way cannot be called back."""
-        return False
-
-    def cancelled(self) -> bool:
-        """Return False."""
-        return False
+    __slots__ = ()
 
     def result(self) -> Receipt:
         """Return the receipt, or raise what went wrong; InvalidStateError before that is known."""
