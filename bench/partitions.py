@@ -252,7 +252,7 @@ def speed_rows(samples: Samples) -> Iterator[str]:
 
 def row(samples: Samples, synced: str, what: str, counts: list[int]) -> str:
     cells = {count: samples.values(f"partitions/{synced}/{count}/{what}", OURS) for count in counts}
-    texts = [f"{number(median(each.values()))}" if each else "-" for each in cells.values()]
+    texts = [number(median(each.values())) if each else "-" for each in cells.values()]
     few, many = cells.get(FEW), cells.get(MANY)
     ratio = f"{median(many.values()) / median(few.values()):.2f}" if few and many else "-"
     unit = next(

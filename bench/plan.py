@@ -2,15 +2,18 @@
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import click
 
 from bench.cases import SETTINGS, Setting
 from bench.clients import Clients
 from bench.systems import System
+
+T = TypeVar("T")
 
 FEW: Final = (16, 1024)  # partitions of a quick run
 RARELY: Final = 10_000  # partitions, from which on only the first round has a setting: the Java broker takes a minute
@@ -47,12 +50,10 @@ class Plan:
 
     def turn(self, round_: int) -> list[str]:
         """Return the brokers in another order each round."""
-        turned = round_ % len(self.brokers) if self.brokers else 0
-        return [*self.brokers[turned:], *self.brokers[:turned]]
+        return turned(self.brokers, round_)
 
     def systems_in_turn(self, round_: int) -> list[System]:
-        turned = round_ % len(self.systems) if self.systems else 0
-        return [*self.systems[turned:], *self.systems[:turned]]
+        return turned(self.systems, round_)
 
     def settings(self, round_: int, urgent: bool) -> list[Setting]:
         """Return how the brokers are set up for the raw puts that have targets of their own, or for the others."""
@@ -60,6 +61,12 @@ class Plan:
         if self.quick:
             return [each for each in wanted if each.partitions in FEW]
         return [each for each in wanted if each.partitions < RARELY or not round_]
+
+
+def turned(items: Sequence[T], times: int) -> list[T]:
+    """Return the items, begun with the one that comes first after so many turns."""
+    first = times % len(items) if items else 0
+    return [*items[first:], *items[:first]]
 
 
 def one_line(error: Exception) -> str:

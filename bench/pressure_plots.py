@@ -5,11 +5,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.plots import JAVA_COLOUR, OURS_COLOUR, figure
+from bench.pressure import COURSES
 
 
 def draw(folder: Path) -> None:
     """Draw what is in this folder. Raises ImportError without matplotlib."""
-    courses = json.loads((folder / "courses.json").read_text())
+    courses = json.loads((folder / COURSES).read_text())
     with figure(folder / "pressure.svg", 8.0, 4.5, nrows=2, sharex=True) as (rates, memories):
         for course, colour in zip(courses, (OURS_COLOUR, JAVA_COLOUR), strict=False):
             name = f"{course['producers']:,} producers"

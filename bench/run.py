@@ -65,10 +65,10 @@ def main(
     """Measure metaq beside the Java broker 1.4.6.2 and other systems, and write a page of it.
 
     What was measured is written after each step, so that a run that is interrupted keeps it; parts of the page of which
-    nothing was measured stay as they are. A case that is measured again replaces
-    what there was of it; below each table stands when and at which commit its cases were measured. Exit status 1:
-    ours broke, or a step of the benchmark. A target that is missed, another system that breaks or is not installed, and
-    what there was no time for are said, and no failure.
+    nothing was measured stay as they are. A case that is measured again replaces what there was of it; below each table
+    stands when and at which commit its cases were measured. Exit status 1: ours broke, or a step of the benchmark. A
+    target that is missed, another system that breaks or is not installed, and what there was no time for are said, and
+    no failure.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that brokers and folders do not stay behind
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -115,7 +115,7 @@ class Sending(Life):
         self._execute(batches, commands)
 
     def _execute(self, batches: list[Batch], commands: "list[Mput] | list[Put]") -> None:
-        self._broker.execute(Answers(self, batches), commands)  # type: ignore[arg-type]  # nothing else is used
+        self._broker.execute(Answers(self, batches), commands)  # type: ignore[arg-type]  # no more of a receiver is used
 
     def answered(self, batch: Batch, status: int, text: bytes) -> None:
         """Hear an answer: one that was stored before is answered as it was then."""

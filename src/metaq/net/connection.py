@@ -1,8 +1,9 @@
 """One accepted connection: bytes → Decoder → handler → bytes; back-pressure and idle time (design.md §1).
 
 Reading stops while the peer does not read what it is sent, so that a peer that never reads costs the transport's high
-water mark and one batch of replies, not more; while it puts and the broker is congested; and in the middle of a large
-body while bodies that others are sending take all the memory there is for that (see connections.py, room.py).
+water mark and one batch of replies, not more; while it puts and the broker is congested, or has put more than its share
+without an answer yet; and in the middle of a large body while bodies that others are sending take all the memory there
+is for that (see connections.py, room.py).
 """
 
 import asyncio

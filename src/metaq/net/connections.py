@@ -3,7 +3,10 @@
 While the broker is congested, producers are held: nothing is read from them, so what they send waits in the network,
 and nothing is dropped. Consumers and all others go on. Producers are let go in turns, in the order in which they were
 held: each may be read from once, an equal part of what room there is, and is held again, until there is room enough for
-everybody. So nobody is kept from sending by what others send. Who has more under way gets what the others leave.
+everybody. So nobody is kept from sending by what others send.
+
+Also while there is room, a producer is not read from while more of what it has put waits for answers than its share of
+what there may be of that: or one with thousands of puts under way would fill the journal before all others.
 """
 
 import asyncio
@@ -20,9 +23,9 @@ log = logging.getLogger(__name__)
 
 RECEIVING: Final = 32 << 20  # bytes of bodies that are being received, whole sizes, of all connections together
 SENDING: Final = 256 << 20  # bytes that wait for peers to read them, or for the disk to bring them
-_COUNT: Final = 0.5  # seconds between two counts of the producers that are at work
 PATIENCE: Final = 30.0  # seconds that one peer may keep another from having its share of these
 _AHEAD: Final = 8 << 20  # bytes of puts that are read before those before them are answered, of all producers
+_COUNT: Final = 0.5  # seconds between two counts of the producers that are at work
 _READ: Final = 256 << 10  # bytes read at once
 _READ_LITTLE: Final = 4 << 10  # the least of it, while memory or the disk is scarce: thousands may send at once
 _CALM_LOOKS: Final = 25  # one is not enough: all that waits may go with one write, and as much comes with the next turn

@@ -79,9 +79,9 @@ def keep_files(config: BrokerConfig, files: Files) -> Report:
     """Give up the journal: partition files have the last word at the next start, of whatever broker.
 
     What only the journal has is lost to readers; the journal's files are kept in `aside`. What is known of producers'
-    batches is forgotten, as they may have stored others since. A crash in between leaves
-    the journal in force or the files, and this may be called again. Raises StoreLocked, StoreError if there is nothing
-    to give up, CorruptStore, OSError.
+    batches is forgotten, as they may have stored others since. A crash in between leaves the journal in force or the
+    files, and this may be called again. Raises StoreLocked, StoreError if there is nothing to give up, CorruptStore,
+    OSError.
     """
     place = place_of(config)
     lock = _lock(files, place)

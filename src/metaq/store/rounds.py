@@ -382,7 +382,8 @@ class Rounds:
         gathered = Sent(self._runs, self._begun, self._after, self._gates, self._gathered_bytes)
         dirty = self._dirty
         self._parts, self._runs, self._begun, self._after, self._gates, self._dirty = [], [], [], [], [], []
-        self.waiting_bytes, self._gathered_bytes = self.waiting_bytes - self._gathered_bytes, 0
+        self.waiting_bytes -= self._gathered_bytes
+        self._gathered_bytes = 0
         for log in (*sent.begun, *gathered.begun):
             log.announced = False
         for log in {*(run[0] for run in (*sent.runs, *gathered.runs)), *dirty}:
