@@ -202,6 +202,7 @@ class Housekeeping:
         """Take the calendars of these logs' topics; those known go on as they are."""
         wanted = {log.config.delete_when for log in logs}
         self._due = {text: self._due.get(text) or Cron.parse(text).next_after(now) for text in wanted}
+        self._looked = max(self._looked, now)  # a step back is noticed also before the first look
 
     async def retire(self, now: float) -> None:
         """Remove expired segments of the topics whose calendar says so."""
