@@ -236,7 +236,7 @@ class Broker:
         for log in list(self.store.all()):
             key = log.key
             if topic is None or key.topic == topic:
-                yield PartitionFigures(key.topic, key.partition, log.start, log.visible, log.messages, log.size)
+                yield PartitionFigures(key.topic, key.partition, log.start, log.readable, log.messages, log.size)
 
     # -- administration
 

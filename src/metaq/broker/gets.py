@@ -81,19 +81,19 @@ class Gets:
             raise PartitionNotFound(*target)
         if max_size <= 0:
             raise BadRequest(f"Bad request,invalid max size:{max_size}")
-        if offset > log.visible and (self._tell_end or offset == LATEST):
-            raise OffsetMoved(log.visible)
+        if offset > log.readable and (self._tell_end or offset == LATEST):
+            raise OffsetMoved(log.readable)
         return log, self._store.slice(log, offset, min(max_size, self.max_size))
 
     def at_end(self, target: TopicPartition, offset: int) -> bool:
         """Return whether a get at this offset is sure to find nothing there yet: the most frequent case, at once."""
         log = self._store.get(target)
-        return log is not None and offset == log.visible and self._topics.is_open(target)
+        return log is not None and offset == log.readable and self._topics.is_open(target)
 
     def may_come(self, target: TopicPartition, offset: int) -> bool:
         """Return whether the next message put there is one that a get at this offset waits for."""
         log = self._store.get(target)
-        return self._topics.has(target) if log is None else offset == log.visible
+        return self._topics.has(target) if log is None else offset == log.readable
 
     def count(self, target: TopicPartition, exc: RequestError) -> None:
         """Count that nothing was at the offset that was asked for."""

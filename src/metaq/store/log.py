@@ -4,14 +4,18 @@ Offsets are byte positions in the partition. Between them, from the oldest byte 
 
     bases[0] … in partition files … moved … tail, journaled … visible … handed to the journal or pending … end
     (first)                                                   (readers stop here)                          (next put)
+
+Readers stop earlier, at `confirmed`, where another broker must have a message before anybody sees it.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from metaq.config.model import TopicConfig
 from metaq.model import TopicPartition
+
+EVERYTHING: Final = 1 << 63  # beyond every offset
 
 
 class Gate(Protocol):
@@ -57,9 +61,9 @@ class PartitionLog:
     """The state of one partition. `id` is the journal's name for it, new for each incarnation of the topic."""
 
     __slots__ = (
-        "announced", "bases", "config", "cuts", "directory", "durable", "end", "epochs", "held", "held_gates", "holes",
-        "id", "key", "limit", "listed", "messages", "moved", "pending", "roll_at", "root", "sync", "sync_at",
-        "tail_runs", "tail_starts", "threshold", "visible", "watchers",
+        "announced", "bases", "config", "confirmed", "cuts", "directory", "durable", "end", "epochs", "held",
+        "held_gates", "holes", "id", "key", "limit", "listed", "messages", "moved", "pending", "roll_at", "root",
+        "sync", "sync_at", "tail_runs", "tail_starts", "threshold", "visible", "watchers",
     )  # fmt: skip
 
     def __init__(self, id: int, key: TopicPartition, directory: str, root: str, config: TopicConfig) -> None:
@@ -71,6 +75,7 @@ class PartitionLog:
         self.messages = 0  # appended since the start
         self.bases = [0]
         self.end = self.visible = self.moved = 0
+        self.confirmed = EVERYTHING  # what another broker has, where there is one that must have all
         self.limit = 0  # bytes of a segment
         self.roll_at = 0  # an append at or beyond it needs a look first: a new segment is due, or the log is held
         self.pending: list[bytes] = []
@@ -98,9 +103,15 @@ class PartitionLog:
         return self.bases[-1]
 
     @property
+    def readable(self) -> int:
+        """Where readers stop: what is below is safe here, and copied where it must be."""
+        visible, confirmed = self.visible, self.confirmed
+        return visible if visible <= confirmed else max(confirmed, self.bases[0])
+
+    @property
     def size(self) -> int:
         """Bytes that can be read."""
-        return self.visible - self.bases[0]
+        return self.readable - self.bases[0]
 
     def restore(self, bases: list[int], holes: dict[int, int], end: int) -> None:
         """Set what recovery found: all of it in the files."""
@@ -136,6 +147,11 @@ class PartitionLog:
         if self.holes:
             end = self.holes.get(base, end)
         return base, min(end, self.visible)
+
+    def base_of(self, offset: int) -> int:
+        """Return the first offset of the segment that holds, or is to hold, what is appended at `offset`."""
+        bases = self.bases
+        return bases[-1] if offset >= bases[-1] else bases[bisect_right(bases, offset) - 1]
 
     def after_hole(self, offset: int) -> int:
         """Return the first offset behind the hole that `offset` lies in."""

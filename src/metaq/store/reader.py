@@ -49,23 +49,26 @@ class Reader:
         self._open: dict[tuple[str, int], int] = {}  # least recently used first
         self._pins: dict[tuple[str, int], _Pin] = {}
 
-    def slice(self, log: PartitionLog, offset: int, max_size: int) -> Parts | Cold:
+    def slice(self, log: PartitionLog, offset: int, max_size: int, limit: int | None = None) -> Parts | Cold:
         """Return readable bytes from `offset` on, at most `max_size`, never across a segment's end (reference: `get`).
 
         Raises OffsetMoved below the first offset, NothingAtOffset at or beyond the end. No record boundaries are
-        looked for: any offset is served, the last record may be cut, as in the original.
+        looked for: any offset is served, the last record may be cut, as in the original. `limit`: an end other than
+        that of readers, at most `visible`; for who copies.
         """
+        if limit is None:
+            limit = log.readable
         if offset < log.bases[0]:
             raise OffsetMoved(log.bases[0])
-        if offset >= log.visible:
+        if offset >= limit:
             raise NothingAtOffset(offset)
-        if log.tail_starts and offset == log.tail_starts[-1] >= log.bases[-1]:
+        if log.tail_starts and offset == log.tail_starts[-1] >= log.bases[-1] and limit == log.visible:
             run = log.tail_runs[-1]  # who reads on as messages come wants the last run only
             return [run if len(run) <= max_size else memoryview(run)[:max_size]]
         base, end = log.segment_of(offset)
         if offset >= end:
             raise OffsetMoved(log.after_hole(offset))
-        end = min(end, offset + max_size)
+        end = min(end, limit, offset + max_size)
         if offset >= log.moved:
             return list(log.slice_tail(offset, end))
         size = min(end, log.moved) - offset

@@ -16,6 +16,7 @@ from metaq.store.entries import Batch, Create, Intent, Kind, Roll, pack, pack_ba
 from metaq.store.journal import Journal
 from metaq.store.large import LargeRun, LargeRuns, LargeWriter
 from metaq.store.log import Countdown, Gate, PartitionLog, tell
+from metaq.store.replicating import Replicator, copied
 from metaq.store.sent import NOTHING, Sent
 from metaq.store.space import write_error
 
@@ -38,7 +39,8 @@ class Rounds:
         self._large_runs = LargeRuns(writer, self)
         self._large_run = large_run
         self._fatal = fatal
-        self._scheduled = False
+        self._scheduled = self._turn_open = False
+        self.replicator: Replicator | None = None  # None: nobody else need have a round before it is acknowledged
         self._dirty: list[PartitionLog] = []
         self._gates: list[Gate] = []
         self._parts: list[bytes] = []  # entries of the round being gathered that are packed already
@@ -46,16 +48,13 @@ class Rounds:
         self._begun: list[PartitionLog] = []  # logs that this round tells the journal of
         self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
         self._stamps: dict[PartitionLog, list[Batch]] = {}  # of batches that are pending or in this round
-        self._must_sync = False
+        self._must_sync = self._sync_wanted = False
         self._touched: dict[PartitionLog, None] = {}  # in order: a set of them would differ from run to run
         self._looks: list[Callable[[], None]] = []
         self._failed: Exception | None = None
-        self.waiting_bytes = 0
-        self._gathered_bytes = 0
-        self._turn_open = False
+        self.waiting_bytes = self._gathered_bytes = 0
         self._lone = 0  # so many batches may go without looking whether others come in the same turn: none did
         self._sent = NOTHING
-        self._sync_wanted = False
         self.sync_due = False  # `sync_later` was called; whoever syncs sets it back
         self.sync_now: Callable[[], None] = lambda: None  # a topic's threshold is passed
         self.sync_later: Callable[[], None] = lambda: None  # something was written that is not synced
@@ -246,11 +245,13 @@ class Rounds:
             self._refuse(self._failed, NOTHING)
             return
         dirty, self._dirty = self._dirty, []
-        large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else None
+        large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else []
         self._seal(dirty)
         if self._stamps:
             self._add_stamps()
         gates, self._gates = self._gates, []
+        if self.replicator is not None:
+            gates = copied(self.replicator, self, self._runs, large, gates)
         if large:
             self._after.append(self._large_runs.write_after(large, gates))
             gates = []
@@ -332,8 +333,7 @@ class Rounds:
         log.messages += len(log.pending)
         log.pending.clear()
         self._parts.append(pack(Intent(log.id, log.end)))
-        log.held = True
-        log.roll_at = -1
+        log.held, log.roll_at = True, -1
         self._gathered_bytes -= len(data)  # it waits until it is released, not until this round is written
         offset = log.end - len(data)
         stamps = [(batch.offset >= offset, pack_batch(batch)) for batch in self._stamps.pop(log, ())]

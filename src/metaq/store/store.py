@@ -294,7 +294,8 @@ class MessageStore:
         """Return the nearest valid offset (reference: `offset`): the first, the segment's beginning, or the end."""
         if offset < log.start:
             return log.start
-        return log.visible if offset >= log.visible else log.segment_of(offset)[0]
+        end = log.readable
+        return end if offset >= end else log.segment_of(offset)[0]
 
     def forget_segment(self, log: PartitionLog, base: int) -> None:
         """Close what readers have open of a segment that is going away."""
