@@ -13,6 +13,7 @@ from metaq.client.consuming.member import SoleMember
 from metaq.client.consuming.options import ConsumerKeywords, ConsumerOptions
 from metaq.client.consuming.share import Share
 from metaq.client.consuming.starting import Starting
+from metaq.client.replicas import Replicas
 from metaq.cluster.znodes import Position
 from metaq.model import BrokerPartition, ClusterPartition, TopicPartition
 from metaq.protocol.commands import Get
@@ -60,7 +61,7 @@ class Hand:
 def share_of(mq: metaq.aio.MessageQueue, ledger: Ledger, **keywords: Unpack[ConsumerKeywords]) -> Share:
     settings: ConsumerKeywords = {**FAST, **keywords}
     options = ConsumerOptions(**settings)
-    return Share("g", Starting(mq._routes, "g", options), Committer("g", ledger), options)
+    return Share("g", Starting(Replicas(mq._routes), "g", options), Committer("g", ledger), options)
 
 
 async def begin(share: Share, partitions: Sequence[ClusterPartition] = PARTS) -> None:

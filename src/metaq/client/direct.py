@@ -50,7 +50,7 @@ class DirectDirectory:
         links = [self._links.to(address) for address in self._addresses]
         while True:
             seen = self._changes.generation
-            if await self.brokers():
+            if await self.brokers() or self._known:
                 return
             if not await self._changes.wait(seen, deadline - loop.time()):
                 reasons = "; ".join(f"{link.address}: {link.reason}" for link in links)
@@ -72,11 +72,12 @@ class DirectDirectory:
                 found.setdefault(who.broker_id, address)
         return found
 
-    async def slaves(self, broker_id: int) -> Sequence[BrokerAddress]:
-        """Return those of the brokers named in the URL that have answered as slaves of this id."""
-        return [
-            address for address in self._addresses if self._known.get(address) == Identity(broker_id, is_slave=True)
-        ]  # fmt: skip
+    async def slaves(self, broker_id: int) -> Mapping[int, BrokerAddress]:
+        """Return those of the brokers named in the URL that have answered as slaves of this id, as -1, -2, …"""
+        await self.brokers()  # asks those that are new who they are
+        wanted = Identity(broker_id, is_slave=True)
+        found = [address for address in self._addresses if self._known.get(address) == wanted]
+        return {-number: address for number, address in enumerate(found, 1)}
 
     async def writable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return one entry per broker: it spreads the messages over its partitions by itself."""
@@ -91,9 +92,14 @@ class DirectDirectory:
         return sorted(found)
 
     async def readable(self, topic: str) -> Sequence[BrokerPartition]:
-        """Return the partitions that exist, which in a broker is those that something was sent to."""
+        """Return the partitions that exist, which in a broker is those that something was sent to.
+
+        Where only slaves of a broker are named in the URL, what the first of them has.
+        """
         found = []
-        for broker_id, address in (await self.brokers()).items():
+        masters = await self.brokers()
+        slaves = {who.broker_id: address for address, who in reversed(self._known.items())}
+        for broker_id, address in {**slaves, **masters}.items():
             body = await asking.stats(self._links.to(address), "offsets", self._timeout)
             positions = asking.parse_offsets(body.decode("utf-8", "replace"))
             found += [BrokerPartition(broker_id, p.partition) for p in positions if p.topic == topic]

@@ -61,8 +61,8 @@ class Directory(Protocol):
     async def brokers(self) -> Mapping[int, BrokerAddress]:
         """Return the masters by broker id."""
 
-    async def slaves(self, broker_id: int) -> Sequence[BrokerAddress]:
-        """Return who holds copies of a broker's partitions; [] where slaves are not known."""
+    async def slaves(self, broker_id: int) -> Mapping[int, BrokerAddress]:
+        """Return who holds copies of a broker's partitions, by number; below 0 are numbers that nobody tells."""
 
     async def writable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return the partitions messages can be sent to, sorted; partition -1: the broker chooses."""

@@ -22,6 +22,7 @@ from metaq.client.partitioner import (
     by_attribute,
     make_selector,
 )
+from metaq.client.preference import DEFAULT_MAX_LAG, check_max_lag, parse_preference
 from metaq.client.producer import Producer
 from metaq.client.producing.making import SpoolingProducers
 from metaq.client.producing.one_way import DEFAULT_WINDOW, OneWayProducer
@@ -29,6 +30,7 @@ from metaq.client.producing.options import OneWayKeywords, OneWayOptions, Ordere
 from metaq.client.producing.ordered import OrderedProducer
 from metaq.client.reader import Reader, ReaderOptions, Start
 from metaq.client.replay import find_offset
+from metaq.client.replicas import Replicas
 from metaq.client.routes import Routes
 from metaq.client.spool import Path, Spools
 from metaq.config.topics import unfit
@@ -71,6 +73,7 @@ class MessageQueue:
         self._random = random
         self._options = options
         self._routes_or_none: Routes | None = None
+        self._replicas: Replicas | None = None
         self._maker: Consumers | None = None
         self._spooling: SpoolingProducers | None = None
         self._consumers: list[Consumer] = []
@@ -86,7 +89,8 @@ class MessageQueue:
             raise ConfigError("a client is opened once; call connect again")
         cluster = self._assemble()
         routes = self._routes_or_none = cluster.routes
-        self._maker = Consumers(*cluster, producer=self.producer)
+        replicas = self._replicas = Replicas(routes)
+        self._maker = Consumers(replicas, cluster.groups, cluster.machine, producer=self.producer)
         spools = Spools(cluster.machine.files, cluster.machine.threads)
         self._spooling = SpoolingProducers(routes, spools, self._random)
         try:
@@ -112,6 +116,8 @@ class MessageQueue:
         left = await asyncio.gather(*(consumer.close() for consumer in self._consumers), return_exceptions=True)
         for reader in self._readers:
             await reader.close()
+        if self._replicas is not None:
+            await self._replicas.close()
         for producer in self._producers.values():
             await producer.close()
         try:
@@ -215,9 +221,20 @@ class MessageQueue:
         max_size: int = 1 << 20,
         timeout: float = 10.0,
         give_up_after: float | None = None,
+        read_from: str = "master",
+        max_lag: float | None = DEFAULT_MAX_LAG,
     ) -> Reader:
-        """Return a reader of one partition; see Reader, and ReaderOptions for the keywords."""
-        options = ReaderOptions(max_size=max_size, timeout=timeout, give_up_after=give_up_after)
+        """Return a reader of one partition; see Reader, and ReaderOptions for the keywords.
+
+        `read_from` and `max_lag` are as for consumers; but "master" here is the master alone.
+        """
+        preference = parse_preference(read_from)
+        check_max_lag(max_lag)
+        if self._maker is not None:
+            self._maker.check(preference)
+        options = ReaderOptions(
+            max_size=max_size, timeout=timeout, give_up_after=give_up_after, read_from=preference, max_lag=max_lag
+        )
         return self._reader(topic, partition, offset, options)
 
     def browse(self, topic: str, *, max_size: int = 1 << 20) -> Browser:
@@ -293,7 +310,9 @@ class MessageQueue:
 
     def _reader(self, topic: str, partition: Place, start: Start, options: ReaderOptions) -> Reader:
         self._readers = [reader for reader in self._readers if not reader.is_closed]
-        reader = Reader(_topic(topic), partition, start, self._routes, options)
+        if self._replicas is None or self._is_closed:
+            raise ConfigError("the client is closed" if self._is_closed else "the client is not open yet")
+        reader = Reader(_topic(topic), partition, start, self._replicas, options)
         self._readers.append(reader)
         return reader
 

@@ -8,8 +8,10 @@ from metaq.client import asking
 from metaq.client.asking import Fetched
 from metaq.client.message import Block, Message, read_run
 from metaq.client.partitioner import Place, parse_partition
-from metaq.client.routes import Routes
+from metaq.client.preference import DEFAULT_MAX_LAG, MASTER, Preference
+from metaq.client.replicas import Replicas
 from metaq.client.scan import find_record
+from metaq.client.source import Reached, Source
 from metaq.errors import (
     ClientError,
     ConfigError,
@@ -20,7 +22,7 @@ from metaq.errors import (
     RegistryError,
     RequestTimeout,
 )
-from metaq.model import TopicPartition
+from metaq.model import ClusterPartition, TopicPartition
 from metaq.net.link import Link
 from metaq.protocol.commands import Want
 from metaq.record import HEADER, HEADER_SIZE
@@ -44,6 +46,8 @@ class ReaderOptions:
     longest_delay: float = 0.5
     give_up_after: float | None = None  # seconds of trouble without a break after which it is raised; None: never
     group: str = "pymetaq-reader"  # what the broker counts the gets under
+    read_from: Preference = MASTER
+    max_lag: float | None = DEFAULT_MAX_LAG  # of a slave, see Source
 
     def __post_init__(self) -> None:
         if self.max_size < 1:
@@ -57,19 +61,22 @@ class Reader:
     error iterating may go on: nothing is lost, nothing comes twice.
     """
 
-    def __init__(self, topic: str, partition: Place, start: Start, routes: Routes, options: ReaderOptions) -> None:
+    def __init__(self, topic: str, partition: Place, start: Start, replicas: Replicas, options: ReaderOptions) -> None:
         if isinstance(start, str) and start not in ("earliest", "latest"):
             raise ConfigError(f"a reader begins at 'earliest', 'latest' or an offset, not at {start!r}")
         self.topic = topic
         self._place: Place = parse_partition(partition) if isinstance(partition, str) else partition
         self._target = TopicPartition(topic, 0)
-        self._routes = routes
+        self._replicas = replicas
+        self._routes = replicas.routes
+        self._source: Source | None = None  # None: only its master is asked
         self._options = options
         self._start = start
         self._offset: int | None = start if isinstance(start, int) else None  # where to fetch next
         self._size = options.max_size
         self._ready: list[Message] = []  # fetched and not handed out, the last one first
         self._at_end: Link | None = None  # who said last that no more is there
+        self._over: Link | None = None  # who was asked last
         self._polling: asyncio.Task[Block | None] | None = None
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -100,6 +107,8 @@ class Reader:
         """Stop: iterating ends, also where it is waiting now."""
         if not self._stopped.done():
             self._stopped.set_result(None)
+            if self._source is not None:
+                self._source.end()
 
     async def __aenter__(self) -> Self:
         return self
@@ -188,9 +197,19 @@ class Reader:
     async def look(self, wait: float = 0.0) -> Block | None:
         """Ask once; return whole messages, None if there is nothing now. Raises CorruptMessage, ClientError.
 
-        `wait`: have a broker that can wait so many seconds for a message; others answer at once.
+        `wait`: have a broker that can wait so many seconds for a message; others answer at once. Where a broker fails
+        and another may be read from, that one is asked.
         """
-        link = await self._link()
+        try:
+            return await self._look(wait)
+        except (CorruptMessage, LinkClosed, Refused, RequestTimeout):
+            over, source = self._over, self._source
+            if over is None or source is None or not source.avoid(over) or (await source.way()).link is over:
+                raise
+            return await self._look(0.0)
+
+    async def _look(self, wait: float) -> Block | None:
+        link = self._over = await self._link()
         offset = await self._begin(link)
         size = min(self._size, _POLL_SIZE) if wait else self._size
         fetched = await self._get(link, offset, size, wait)
@@ -239,12 +258,33 @@ class Reader:
 
     async def _moved(self, link: Link, offset: int, nearest: int) -> int:
         """Return where to go on when there is nothing at an offset and the broker names the nearest one."""
-        return nearest
+        source = self._source
+        if source is None or (await source.way()).is_master:
+            return nearest
+        if nearest < offset:
+            return offset  # a slave of 1.4.6.2 names its end; it will have more
+        return offset if source.avoid(link) and (await source.way()).link is not link else nearest
 
     async def _link(self) -> Link:
         place = self._place = await self._routes.resolve(self._place, self._options.timeout)
         self._target = TopicPartition(self.topic, place.partition)
-        return await self._routes.to_broker(place.broker_id, self._options.timeout)
+        options = self._options
+        if options.read_from == MASTER:
+            return await self._routes.to_broker(place.broker_id, options.timeout)
+        if self._source is None:
+            key = ClusterPartition(self.topic, place)
+            self._source = self._replicas.source(key, options.read_from, options.max_lag, options.timeout)
+            self._source.begin(self.reached, self._read_elsewhere)
+        return (await self._source.way()).link
+
+    def reached(self) -> Reached | None:
+        """Return where it is to fetch next, and whether nothing more was there when it was looked at last."""
+        return None if self._offset is None else Reached(self._offset, self._at_end is not None)
+
+    def _read_elsewhere(self) -> None:
+        """Leave off waiting for a broker: another is read from now."""
+        if self._polling is not None:
+            self._polling.cancel()
 
     async def _begin(self, link: Link) -> int:
         """Return where to fetch; looks it up the first time."""

@@ -49,7 +49,7 @@ class Routes:
         NoBroker if there is nobody within `timeout` seconds.
         """
         if broker_id not in await self.directory.brokers():
-            slaves = [self.links.to(address) for address in await self.directory.slaves(broker_id)]
+            slaves = [self.links.to(address) for address in (await self.directory.slaves(broker_id)).values()]
             if slaves:
                 return next((link for link in slaves if link.is_open), slaves[0]), False
         return await self.to_broker(broker_id, timeout), True

@@ -65,10 +65,10 @@ class ZooKeeperDirectory:
             await self._links.retain(addresses)
         return found
 
-    async def slaves(self, broker_id: int) -> Sequence[BrokerAddress]:
+    async def slaves(self, broker_id: int) -> Mapping[int, BrokerAddress]:
         """Return the slaves of a broker id, by their numbers."""
         replicas = (await self._ask(self._directory.replicas())).get(broker_id)
-        return [] if replicas is None else list(replicas.slaves.values())
+        return {} if replicas is None else replicas.slaves
 
     async def writable(self, topic: str) -> Sequence[BrokerPartition]:
         """Return the partitions of the masters that accept messages of the topic, sorted."""

@@ -23,7 +23,7 @@ from metaq.client.consuming.stream import Stream
 from metaq.client.message import Message
 from metaq.client.offsets import OffsetStore
 from metaq.client.partitioner import Place
-from metaq.client.routes import Routes
+from metaq.client.replicas import Replicas
 from metaq.errors import ConfigError
 from metaq.model import ClusterPartition
 
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Parts:
     """What a consumer works with."""
 
-    routes: Routes
+    replicas: Replicas
     store: OffsetStore
     rejects: Rejects
     member: Callable[[Share, tuple[str, ...]], Member]
@@ -55,7 +55,7 @@ class Consumer:
         self._options = options
         self._committer = Committer(group, parts.store)
         self._duplicates = Duplicates(options.skip_duplicates) if options.skip_duplicates else None
-        self._share = Share(group, Starting(parts.routes, group, options), self._committer, options)
+        self._share = Share(group, Starting(parts.replicas, group, options), self._committer, options)
         self._chooses = options.filter is not None or self._duplicates is not None
         self._hand = Hand(self)
         self._dispatchers: set[Dispatcher] = set()
@@ -320,7 +320,10 @@ class Consumer:
         await self._share.skip()
 
     async def lag(self) -> Mapping[ClusterPartition, int]:
-        """Return, for each partition that is ours, how many bytes are stored behind what is dealt with."""
+        """Return, for each partition that is ours, how many bytes are stored behind what is dealt with.
+
+        They are those of the master, or, while it is away, of a slave.
+        """
         return await self._share.lag()
 
 

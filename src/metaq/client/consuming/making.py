@@ -10,8 +10,9 @@ from metaq.client.consuming.options import ConsumerOptions
 from metaq.client.consuming.recovering import Recovery
 from metaq.client.consuming.rejecting import Call, DeadLetters, Drop, Rejects
 from metaq.client.offsets import OffsetStore, Surroundings, make_store
+from metaq.client.preference import Preference, check_numbers
 from metaq.client.producer import Producer
-from metaq.client.routes import Routes
+from metaq.client.replicas import Replicas
 from metaq.ports import Files, Threads
 
 
@@ -30,27 +31,32 @@ class Consumers:
 
     def __init__(
         self,
-        routes: Routes,
+        replicas: Replicas,
         groups: Groups,
         machine: Machine,
         producer: Callable[[str], Producer],
     ) -> None:
-        self._routes = routes
+        self._replicas = replicas
         self._groups = groups
         self._machine = machine
         self._producer = producer
 
     def make(self, topics: tuple[str, ...], group: str, options: ConsumerOptions) -> Consumer:
         """Return a consumer that has not joined yet. Raises ConfigError."""
+        self.check(options.preference)
         if options.broadcast:
             group = broadcast_group(group, self._machine.host.address())
         parts = Parts(
-            self._routes,
+            self._replicas,
             self._store(options),
             self._rejects(group, options),
             lambda share, topics: self._groups.member(group, topics, share, options),
         )
         return Consumer(group, topics, parts, options)
+
+    def check(self, preference: Preference) -> None:
+        """Raise ConfigError if it names a slave by a number that this client cannot know."""
+        check_numbers(preference, self._machine.around.registry is not None)
 
     def _store(self, options: ConsumerOptions) -> OffsetStore:
         around = self._machine.around

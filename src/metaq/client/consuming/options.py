@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias, TypedDict
 
 from metaq.client.message import Message
 from metaq.client.offsets import OffsetStore
+from metaq.client.preference import DEFAULT_MAX_LAG, Preference, check_max_lag, parse_preference
 from metaq.errors import ConfigError
 
 Where: TypeAlias = Literal["earliest", "latest", "stored"] | int | datetime
@@ -28,6 +29,10 @@ class ConsumerOptions:
     `ack`: "auto" acknowledges a message when the next one is asked for, or its handler has returned; "manual" leaves
     it to `ack(message)`. `offsets` is where positions are kept: "zookeeper", "memory", "file:PATH", an URL of
     SQLAlchemy, or a store of yours; None: ZooKeeper, or a file in the home where the client uses none.
+
+    `read_from` says which copy of a partition is read: "master" (a slave only while the master is away), "slave",
+    "slave:<id>" (that one), "nearest" (by measured round trip) or "any" (partitions are spread over all). While the one
+    that is meant is away, or a slave lacks for more than `max_lag` seconds what its master has, another is read from.
     """
 
     start: Where = "earliest"
@@ -37,6 +42,8 @@ class ConsumerOptions:
     offsets: OffsetStore | str | None = None
     commit_every: float = 5.0
     broadcast: bool = False  # every host gets all messages: the group's name ends with the host's address
+    read_from: str = "master"
+    max_lag: float | None = DEFAULT_MAX_LAG  # None: a slave may lag behind for ever
     strategy: Literal["default", "consistent"] = "default"  # how partitions are divided; the same in all of a group
     consumer_id: str | None = None  # instead of <host>-<pid>-<uuid>
     filter: Callable[[Message], bool] | None = None  # what it does not accept, or raises at, counts as dealt with
@@ -68,6 +75,13 @@ class ConsumerOptions:
                 raise ConfigError(f"{name} is more than 0, not {getattr(self, name)!r}")
         if self.retries < 0 or self.skip_duplicates < 0:
             raise ConfigError("retries and skip_duplicates are at least 0")
+        parse_preference(self.read_from)
+        check_max_lag(self.max_lag)
+
+    @property
+    def preference(self) -> Preference:
+        """What `read_from` says."""
+        return parse_preference(self.read_from)
 
 
 class ConsumerKeywords(TypedDict, total=False):
@@ -80,6 +94,8 @@ class ConsumerKeywords(TypedDict, total=False):
     offsets: OffsetStore | str | None
     commit_every: float
     broadcast: bool
+    read_from: str
+    max_lag: float | None
     strategy: Literal["default", "consistent"]
     consumer_id: str | None
     filter: Callable[[Message], bool] | None

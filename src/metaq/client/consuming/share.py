@@ -12,6 +12,7 @@ from metaq.client.consuming.starting import Starting
 from metaq.client.consuming.stream import Stream, reader_options
 from metaq.client.message import Message
 from metaq.client.partitioner import Place, parse_partition
+from metaq.client.source import Source
 from metaq.cluster.znodes import NO_MESSAGE, Position
 from metaq.errors import ConfigError
 from metaq.model import BrokerPartition, ClusterPartition
@@ -36,7 +37,7 @@ class Share:
         stored = await self._committer.load(partitions)
         options = reader_options(self._group, self._options)
         for key in partitions:
-            stream = Stream(key, stored.get(key), self._starting, self.pool, options)
+            stream = Stream(self._source(key), stored.get(key), self._starting, self.pool, options)
             stream.corrupt_raises = self._options.corrupt == "raise"
             stream.after = self._ending.get(key)  # a message of before it was lost may be handled yet
             if "latest" in (self._options.start, self._options.out_of_range):
@@ -121,7 +122,7 @@ class Share:
     async def seek_to_time(self, since: datetime, topic: str | None = None) -> None:
         """Go on, in all partitions that are ours, at the first message stored at `since` or later (see replay)."""
         for stream in self._matching(topic, None):
-            position = await self._starting.place(stream.key, since)
+            position = await self._starting.place(stream.source, since)
             if self.streams.get(stream.key) is stream:
                 stream.seek(position)
 
@@ -134,12 +135,12 @@ class Share:
     async def lag(self) -> Mapping[ClusterPartition, int]:
         """Return, for each partition that is ours, how many bytes are stored behind what is dealt with."""
         streams = list(self.streams.values())
-        ends = await asyncio.gather(*(self._starting.bounds(stream.key) for stream in streams))
-        lags: dict[ClusterPartition, int] = {}
-        for stream, bounds in zip(streams, ends, strict=True):
-            position = stream.position()
-            lags[stream.key] = max(bounds.end - (bounds.first if position is None else position.offset), 0)
-        return lags
+        lags = await asyncio.gather(*(self._starting.lag(stream.source, stream.position()) for stream in streams))
+        return {stream.key: lag for stream, lag in zip(streams, lags, strict=True)}
+
+    def _source(self, key: ClusterPartition) -> Source:
+        options = self._options
+        return self._starting.replicas.source(key, options.preference, options.max_lag, options.timeout)
 
     def _matching(self, topic: str | None, partition: Place | None) -> list[Stream]:
         return [self.streams[key] for key in _matching(self.streams, topic, partition)]

@@ -14,6 +14,7 @@ from metaq.client.consuming.progress import Progress
 from metaq.client.consuming.starting import Starting
 from metaq.client.message import Block
 from metaq.client.reader import POLL, ReaderOptions
+from metaq.client.source import Reached, Source
 from metaq.cluster.znodes import NO_MESSAGE, Position
 from metaq.errors import CorruptMessage, MetaqError, NoBroker, NoStoredOffset, NoTimeInIds, OffsetLost, Refused
 from metaq.model import ClusterPartition
@@ -45,9 +46,10 @@ class Stream:
     """Fetches until it is stopped. Trouble is waited out; what nobody but the user can mend goes to the pool."""
 
     def __init__(
-        self, key: ClusterPartition, stored: Position | None, starting: Starting, pool: Pool, options: ReaderOptions
+        self, source: Source, stored: Position | None, starting: Starting, pool: Pool, options: ReaderOptions
     ) -> None:
-        self.key = key
+        self.source = source
+        self.key: ClusterPartition = source.key
         self.progress: Progress | None = None  # None: where to begin is not known yet
         self.committed = stored
         self.held: dict[Held, None] = {}  # in the order they came
@@ -76,6 +78,10 @@ class Stream:
 
     def start(self) -> None:
         """Begin to fetch."""
+        self.source.begin(self._reached, self._read_elsewhere)
+        self._begin_to_fetch()
+
+    def _begin_to_fetch(self) -> None:
         task = self._task = asyncio.get_running_loop().create_task(self._fetch_on(), name=f"fetch {self.key}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -169,6 +175,7 @@ class Stream:
     def stop(self) -> None:
         """Fetch and hand out no more; what is in hand is taken back, but for the message being handled."""
         self._is_stopped = True
+        self.source.end()
         self._cancel()
         self._take_back()
 
@@ -243,7 +250,7 @@ class Stream:
         return block or None
 
     async def _begin(self) -> None:
-        position = await self._starting.begin(self.key, self._stored)
+        position = await self._starting.begin(self.source, self._stored)
         self.progress = Progress(position)
         if self.began is not None and position != self._stored:
             await self.began(self)
@@ -252,7 +259,7 @@ class Stream:
         if self._reader is None:
             assert self.progress is not None
             offset = self.progress.position.offset if self._from is None else self._from
-            self._reader = GroupReader(self.key, offset, self._starting, self._options, self._moved)
+            self._reader = GroupReader(self.source, offset, self._starting, self._options, self._moved)
         return self._reader
 
     def _keep(self, block: Block) -> None:
@@ -316,7 +323,15 @@ class Stream:
         self._reader, self._from = None, offset
         if self._task is not None:
             self._task.cancel()
-            self.start()
+            self._begin_to_fetch()
+
+    def _reached(self) -> Reached | None:
+        return None if self._reader is None else self._reader.reached()
+
+    def _read_elsewhere(self) -> None:
+        """Leave off waiting for a broker, and go on at the same offset with the one that is read from now."""
+        if not self._is_stopped and self._reader is not None:
+            self._fetch_from(self._next)
 
     def _take_back(self) -> None:
         for each in list(self.held):
