@@ -16,11 +16,13 @@ MetaqError
 │   ├── BadRequest           400
 │   ├── SequenceConflict     409   not the producer's next batch; epoch and sequence that would be are named
 │   ├── DiskFull             500
+│   ├── NotCopied            500   the other broker of a pair has not got it, or is away
 │   └── Unsupported          500
 ├── StoreError               the message log, or what the registry keeps; it stops or does not start
 │   ├── StoreLocked          another process has the directory
 │   ├── CorruptStore         file and position named; nothing was changed
-│   └── ForeignBytes         partition files grew behind our journal; ways out named
+│   ├── ForeignBytes         partition files grew behind our journal; ways out named
+│   └── SegmentMismatch      copied records belong to a segment that is not the last one here; nothing was changed
 ├── RegistryError            ZooKeeper refused or stayed away
 └── ClientError
     ├── LinkClosed           the connection ended before the answer; retriable
@@ -160,6 +162,10 @@ class DiskFull(RequestError):
     """Less space is left on the file system than the reserve; reads go on, puts do not."""
 
 
+class NotCopied(RequestError):
+    """A message is not on the other broker of a synchronous pair: it is not stored, or not seen before it is there."""
+
+
 class Unsupported(RequestError):
     """This broker does not do that."""
 
@@ -178,6 +184,10 @@ class CorruptStore(StoreError):
 
 class ForeignBytes(StoreError):
     """Partition files hold bytes our journal does not know, written while we were not looking."""
+
+
+class SegmentMismatch(StoreError):
+    """Copied records belong to a segment that is not the last one here, nor begins at the end. Nothing was changed."""
 
 
 class RegistryError(MetaqError):

@@ -9,7 +9,7 @@ from metaq.broker.ids import IdAllocator
 from metaq.broker.packed import starts_of, with_ids
 from metaq.broker.ports import Receiver
 from metaq.broker.puts import JAVA_LIMIT, Puts
-from metaq.errors import BadRequest, RequestError, SequenceConflict
+from metaq.errors import BadRequest, NotCopied, RequestError, SequenceConflict
 from metaq.protocol.commands import Mput
 from metaq.protocol.encoder import put_reply, result
 from metaq.record import HEADER_SIZE
@@ -50,8 +50,8 @@ class Batches:
     def _repeated(self, command: Mput, stamp: Stamp) -> bytes | None:
         """Return the reply to a batch that was appended before, None if it was not.
 
-        Raises BadRequest, SequenceConflict. Neither a full disk nor a closed partition keeps a producer from hearing
-        that its batch is there.
+        Raises BadRequest, SequenceConflict, NotCopied. Neither a full disk nor a closed partition keeps a producer from
+        hearing that its batch is there.
         """
         target, records, count, producer, epoch, sequence, opaque = command
         if target.partition < 0:
@@ -70,6 +70,8 @@ class Batches:
         found = self._store.producers.find(stamp, log.id, len(records), count)
         if found is None:
             return None
+        if found.offset + len(records) > log.confirmed:
+            raise NotCopied(f"the batch at {found.offset} of {target} is not copied yet, ask again")
         self._store.rounds.follow(log)
         return put_reply(found.first_id, target.partition, found.offset, opaque)
 

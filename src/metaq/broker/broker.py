@@ -13,7 +13,7 @@ from metaq.broker.batches import Batches, Together
 from metaq.broker.gets import Gets
 from metaq.broker.ids import IdAllocator
 from metaq.broker.many import Many
-from metaq.broker.ports import Buffer, NoTopicRegistry, Peer, Receiver, TopicRegistry
+from metaq.broker.ports import Buffer, Copies, NoTopicRegistry, Peer, Receiver, TopicRegistry
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
 from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, answer, answer_in_pieces
@@ -28,6 +28,7 @@ from metaq.protocol.commands import (
     Get,
     Mget,
     Mput,
+    Msync,
     Offset,
     Operation,
     Oversized,
@@ -87,6 +88,7 @@ class Broker:
         self._started = world.clock.monotonic()
         self.port = config.server_port
         self.count_connections: Callable[[], int] = lambda: 0  # the listener knows
+        self.copies: Copies | None = None  # whoever stores copies, where this broker is the slave of a pair
         self._turns = Turns()
         self.use_registry(NoTopicRegistry())
 
@@ -119,6 +121,11 @@ class Broker:
         if stored:
             self._store(peer, stored)
             commands = [command for command in commands if not isinstance(command, Put | Mput)]
+        if self.copies is not None:
+            copies = [command for command in commands if isinstance(command, Sync | Msync)]
+            if copies:
+                self.copies.store(peer, copies)
+                commands = [command for command in commands if not isinstance(command, Sync | Msync)]
         if commands:
             self._answer(peer, commands)
 
@@ -171,8 +178,9 @@ class Broker:
                 replies += self._stats(peer, command)
             case Oversized():
                 replies.append(self.puts.refuse_oversized(command))
-            case Sync():
-                replies.append(result(Status.UNAVAILABLE, f"{_NO_HANDLER}SyncCommand", command.opaque))
+            case Sync() | Msync():
+                name = type(command).__name__
+                replies.append(result(Status.UNAVAILABLE, f"{_NO_HANDLER}{name}Command", command.opaque))
             case Transaction():
                 replies += self._transaction(command)
             case Result() | Value() | Put() | Mput() | Quit():
@@ -181,7 +189,10 @@ class Broker:
                 assert_never(command)
 
     def _version(self, command: Version) -> str:
-        return f"{REFERENCE_VERSION} {EXTENSIONS}" if command.extensions[:1] == ("metaq",) else REFERENCE_VERSION
+        if command.extensions[:1] != ("metaq",):
+            return REFERENCE_VERSION
+        more = "" if self.copies is None else f" {self.copies.extension}"
+        return f"{REFERENCE_VERSION} {EXTENSIONS}{more}"
 
     def _transaction(self, command: Transaction) -> list[Buffer]:
         if command.operation is Operation.END:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from metaq.protocol.commands import Command
+from metaq.protocol.commands import Command, Msync, Sync
 
 Buffer = bytes | bytearray | memoryview
 
@@ -64,6 +64,15 @@ class Peer(Receiver, Protocol):
 
     def abort(self) -> None:
         """Close the connection now."""
+
+
+class Copies(Protocol):
+    """Stores what the master of this broker sends."""
+
+    extension: str  # the word for it in the answer to `version`
+
+    def store(self, peer: Peer, commands: Sequence[Sync | Msync]) -> None:
+        """Append copies in order; all are answered."""
 
 
 class TopicRegistry(Protocol):

@@ -5,7 +5,7 @@ and one reply line; everything unusual is in `_unusual`.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -14,7 +14,15 @@ from metaq.broker.ports import Receiver, TopicRegistry
 from metaq.broker.stats import Statistics
 from metaq.broker.topics import Topics
 from metaq.config.model import BrokerConfig
-from metaq.errors import ChecksumMismatch, InvalidMessage, MessageTooLarge, RequestError, Status, Unsupported
+from metaq.errors import (
+    ChecksumMismatch,
+    InvalidMessage,
+    MessageTooLarge,
+    NotCopied,
+    RequestError,
+    Status,
+    Unsupported,
+)
 from metaq.model import TopicPartition
 from metaq.protocol.commands import Oversized, Put
 from metaq.protocol.encoder import put_reply, result
@@ -41,6 +49,7 @@ class Puts:
         self._warned: set[str] = set()
         self._known: set[str] = {log.key.topic for log in store.all()}
         self.registry: TopicRegistry
+        self.check: Callable[[TopicPartition], None] = lambda target: None  # RequestError: nothing may be put there
         self.url = ""
         self.configure(config)
 
@@ -152,20 +161,30 @@ class Puts:
     def admit(self, target: TopicPartition) -> PartitionLog:
         """Return the log that a put for `target` goes to, made if need be. Raises RequestError."""
         key = self._topics.resolve(target)
-        log = self._store.create(key)
+        self.check(key)
+        log = self.place(key)
+        if key == target and not self._store.space.full:
+            self._ready[target] = log
+        return log
+
+    def place(self, target: TopicPartition, base: int = 0) -> PartitionLog:
+        """Return the log of a partition; a new one begins at `base`. Raises RequestError.
+
+        Unlike `admit` it is for copies, too, which go where no producer may put.
+        """
+        key = self._topics.resolve(target)
+        log = self._store.create(key, base)
         if key.topic not in self._known:
             self._known.add(key.topic)
             self.registry.topic_appeared(key.topic)
         self._store.check_space(log)
-        if key == target and not self._store.space.full:
-            self._ready[target] = log
         return log
 
     def refuse(self, target: TopicPartition, opaque: int, exc: RequestError) -> bytes:
         """Return the reply to what cannot be stored, and count it."""
         if exc.status is not Status.FORBIDDEN:
             self._statistics.tally(target.topic).put_failures += 1
-        if isinstance(exc, Unsupported):
+        if isinstance(exc, Unsupported | NotCopied):
             return result(exc.status, str(exc), opaque)
         where = f"Put message to [broker '{self.url}'] [partition '{target}'] failed.Detail:"
         return result(exc.status, where + str(exc), opaque)

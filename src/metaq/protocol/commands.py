@@ -36,9 +36,9 @@ class Mput(NamedTuple):
 
 
 class Oversized(NamedTuple):
-    """A put, mput or sync whose body is over the limit; it is skipped, `size` is its announced length.
+    """A put, mput, sync or msync whose body is over the limit; it is skipped, `size` is its announced length.
 
-    `batch_limit`: the limit it is over, of an mput; 0 of the others.
+    `batch_limit`: the limit it is over, of an mput or msync; 0 of the others.
     """
 
     target: TopicPartition
@@ -55,6 +55,19 @@ class Sync(NamedTuple):
     flag: int
     id: int
     checksum: int
+    opaque: int
+
+
+class Msync(NamedTuple):
+    """Have these bytes at `offset`, in the segment that begins at `base` (metaq, synchronous replication).
+
+    No bytes: the log shall end at `offset`; what is beyond it goes.
+    """
+
+    target: TopicPartition
+    records: bytes
+    base: int
+    offset: int
     opaque: int
 
 
@@ -153,6 +166,6 @@ class Value(NamedTuple):
     opaque: int
 
 
-Request: TypeAlias = Put | Mput | Oversized | Sync | Get | Mget | Offset | Stats | Version | Quit | Transaction
+Request: TypeAlias = Put | Mput | Oversized | Sync | Msync | Get | Mget | Offset | Stats | Version | Quit | Transaction
 Reply: TypeAlias = Result | Value
 Command: TypeAlias = Request | Reply

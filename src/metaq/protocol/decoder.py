@@ -6,7 +6,7 @@ from typing import Final
 
 from metaq.errors import ProtocolError
 from metaq.protocol import plain
-from metaq.protocol.commands import Command, Mput, Oversized, Put, Quit, Sync
+from metaq.protocol.commands import Command, Mput, Msync, Oversized, Put, Quit, Sync
 from metaq.protocol.grammar import Rule, body_size, rule_for, split
 from metaq.record import HEADER_SIZE
 
@@ -17,7 +17,7 @@ class Limits:
 
     line: int = 64 << 10  # without its CRLF; above it the connection is of no use
     body: int = 8 << 20  # of put and sync; a larger one is skipped and reported as Oversized
-    batch: int = 8 << 20  # of mput, all its records together, and of mget
+    batch: int = 8 << 20  # of mput and msync, all their records together, and of mget
     record: int | None = None  # the largest record (header and body) that can be stored; None: `body` alone decides
     reply: int = 256 << 20  # of result and value; above it the connection is of no use
 
@@ -35,7 +35,7 @@ class _State(Enum):
     END = auto()  # after quit or an error: nothing that follows counts
 
 
-_BATCHES: Final = frozenset({"mput", "mget"})
+_BATCHES: Final = frozenset({"mput", "mget", "msync"})
 _SMALL_PIECE: Final = 4096  # bytes; pieces below this are collected in one buffer
 _SMALL_BODY: Final = 16 << 10  # bytes that every connection may keep of something unfinished, uncounted
 
@@ -236,8 +236,8 @@ class Decoder:
 
 
 def _oversized(rule: Rule, tokens: list[str], size: int, limit: int) -> Oversized:
-    """Return what stands for a put or sync that is too large. Raises ProtocolError for replies."""
+    """Return what stands for a put, mput, sync or msync that is too large. Raises ProtocolError for replies."""
     command = rule.build(tokens, b"")
-    if isinstance(command, Put | Mput | Sync):
-        return Oversized(command.target, size, command.opaque, limit if isinstance(command, Mput) else 0)
+    if isinstance(command, Put | Mput | Sync | Msync):
+        return Oversized(command.target, size, command.opaque, limit if isinstance(command, Mput | Msync) else 0)
     raise ProtocolError(f"{tokens[0]}: body of {size} bytes is over the limit")

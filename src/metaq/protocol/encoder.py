@@ -14,6 +14,7 @@ from metaq.protocol.commands import (
     Get,
     Mget,
     Mput,
+    Msync,
     Offset,
     Oversized,
     Put,
@@ -42,6 +43,8 @@ def encode(command: Command) -> bytes:
             return sync_head(target, len(body), flag, id, checksum, opaque) + body
         case Mput(target, records, count, producer, epoch, sequence, opaque):
             return mput_head(target, len(records), count, (producer, epoch, sequence), opaque) + records
+        case Msync(target, records, base, offset, opaque):
+            return msync_head(target, len(records), base, offset, opaque) + records
         case Get(target, group, offset, max_size, opaque, wait):
             numbers = _partition(target), _long(offset), _int(max_size), _int(opaque)
             patience = ("wait", _long(wait)) if wait > 0 else ()
@@ -91,6 +94,13 @@ def sync_head(target: TopicPartition, length: int, flag: int, id: int, checksum:
     _check(64, id)
     _check(32, length, flag, checksum, opaque)
     return b"sync %b %d %d %d %d %d\r\n" % (_target(target), length, flag, id, checksum, opaque)
+
+
+def msync_head(target: TopicPartition, length: int, base: int, offset: int, opaque: int) -> bytes:
+    """Return the line of an msync, CRLF included; `length` bytes of a log follow it."""
+    _check(64, base, offset)
+    _check(32, length, opaque)
+    return b"msync %b %d %d %d %d\r\n" % (_target(target), length, base, offset, opaque)
 
 
 def mput_head(target: TopicPartition, length: int, count: int, stamp: tuple[int, int, int], opaque: int) -> bytes:

@@ -16,6 +16,7 @@ from metaq.protocol.commands import (
     Get,
     Mget,
     Mput,
+    Msync,
     Offset,
     Operation,
     Put,
@@ -124,6 +125,13 @@ def _sync(tokens: list[str], body: bytes) -> Sync:
     return Sync(target, body, _number(tokens, 4, 32), _number(tokens, 5, 64), checksum, _number(tokens, -1, 32))
 
 
+def _msync(tokens: list[str], body: bytes) -> Msync:
+    if len(tokens) != 7:
+        raise _wrong_count(tokens, "7")
+    target = TopicPartition(tokens[1], _number(tokens, 2, 32))
+    return Msync(target, body, _number(tokens, 4, 64), _number(tokens, 5, 64), _number(tokens, 6, 32))
+
+
 def _get(tokens: list[str], _: bytes) -> Get:
     _want(tokens, 7)
     target = TopicPartition(tokens[1], _number(tokens, 3, 32))
@@ -227,6 +235,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "put": Rule(3, False, _put),
         "mput": Rule(3, False, _mput),
         "sync": Rule(3, False, _sync),
+        "msync": Rule(3, False, _msync),
         "get": Rule(None, False, _get),
         "mget": Rule(4, False, _mget),
         "offset": Rule(None, False, _offset),
