@@ -153,14 +153,19 @@ class Mover:
         """Cut what a large run left behind the end of a log, in the segment `base`; nobody was told of it."""
         self._submit(partial(self.files.cut, log.directory, sorted({*log.bases, base}), log.visible))
 
-    def drop(self, log: PartitionLog) -> None:
-        """Forget a log and remove its files soon; the journal has said so."""
+    def drop(self, log: PartitionLog, before: Callable[[], None] = lambda: None) -> None:
+        """Forget a log and remove its files soon, after `before`; the journal has said so."""
         self.unmoved -= log.visible - log.moved
         log.cuts += 1
         log.tail_runs.clear()
         log.tail_starts.clear()
         log.moved = log.visible
-        self._submit(partial(self.files.remove_folder, log.directory))
+
+        def remove() -> None:
+            before()
+            self.files.remove_folder(log.directory)
+
+        self._submit(remove)
 
     def _submit(self, work: Callable[[], None]) -> None:
         self.worker.submit(work, self._watch)

@@ -274,6 +274,7 @@ class Opening:
     def _clear(self, partition: FoundPartition, state: Recovered | None, dropped: bool) -> None:
         """Leave in a folder what checkpoint and journal know; keep aside what else is there (rule 3)."""
         if dropped and (state is None or not state.extents):
+            self._aside.move(partition.directory)  # it was perhaps on its way there
             self._writer.remove_folder(partition.directory)  # also if there is a new one, all of it in the journal
         elif state is None:
             self._remove_leavings(partition)

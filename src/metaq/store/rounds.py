@@ -12,6 +12,7 @@ from typing import Final
 
 from metaq.errors import DiskFull, StoreError
 from metaq.ports import Scheduler
+from metaq.store.copied import roll_waiting
 from metaq.store.entries import Batch, Create, Intent, Kind, Roll, pack, pack_batch, pack_run_head
 from metaq.store.journal import Journal
 from metaq.store.large import LargeRun, LargeRuns, LargeWriter
@@ -49,6 +50,7 @@ class Rounds:
         self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
         self._stamps: dict[PartitionLog, list[Batch]] = {}  # of batches that are pending or in this round
         self._must_sync = self._sync_wanted = False
+        self.rolls: dict[PartitionLog, list[int]] = {}  # where copied segments begin in what waits for a held log
         self._touched: dict[PartitionLog, None] = {}  # in order: a set of them would differ from run to run
         self._looks: list[Callable[[], None]] = []
         self._failed: Exception | None = None
@@ -120,15 +122,6 @@ class Rounds:
         self.waiting_bytes -= size
         gate(error)
 
-    def add_entry(self, entry: bytes, then: Callable[[], None], gate: Gate) -> None:
-        """Journal what is no run, synced; `then` changes the memory when it is durable, before `gate` is told."""
-
-        def step(error: Exception | None) -> None:
-            if error is None:
-                then()
-
-        self.add(entry, step, gate)
-
     def add(self, entries: bytes, step: Gate, gate: Gate) -> None:
         """Journal entries, synced; `step` hears of it, or of the error, before `gate`."""
         self._parts.append(entries)
@@ -182,7 +175,11 @@ class Rounds:
         """An append met the mark: the segment is full, or the log is held by a large run."""
         if log.held:
             self._touched[log] = None
-            return
+        else:
+            self.roll(log)
+
+    def roll(self, log: PartitionLog) -> None:
+        """Begin a segment at the end of a log that is not held."""
         self._seal((log,))
         self.announce(log)
         log.bases.append(log.end)
@@ -350,11 +347,14 @@ class Rounds:
     def let_go(self, log: PartitionLog, error: Exception | None) -> None:
         """A log that was held is free: what waited goes into the next round, or is refused with the error."""
         log.held, gates, log.held_gates = False, log.held_gates, []
+        rolls = self.rolls.pop(log, ())
         if error is not None:
             self._undo(log)
             tell(gates, error)
             return
         log.set_limit(log.limit)
+        if rolls:
+            roll_waiting(self, log, rolls)
         self._gates.extend(gates)
         if log.pending:
             self._dirty.append(log)

@@ -10,7 +10,9 @@ from metaq.errors import DiskFull, StoreError
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.store import checkpoint as checkpoints
-from metaq.store.entries import Batch, Cut, Drop, Epoch, pack
+from metaq.store.copied import append_copied
+from metaq.store.ending import Endings
+from metaq.store.entries import Batch, Epoch, pack
 from metaq.store.folders import let_java_in, lock_all, lock_java_out, make_dirs
 from metaq.store.housekeeping import Housekeeping
 from metaq.store.journal import Identity, Journal
@@ -43,7 +45,8 @@ def place_of(config: BrokerConfig) -> Place:
 class MessageStore:
     """The message log of one broker. For one event loop; nothing here is awaited on the way of a put or a get.
 
-    `append` and `commit` are those of `Rounds`, `slice` and `read_cold` those of `Reader`. `failed` is called once,
+    `append` and `commit` are those of `Rounds`, `slice` and `read_cold` those of `Reader`, `cut`, `drop`, `set_aside`
+    and `move_aside` those of `Endings`. `failed` is called once,
     with the error, if the journal cannot be written any more; the broker must end then.
     """
 
@@ -81,6 +84,9 @@ class MessageStore:
         self.housekeeping.boot_id = boot_id.hex()
         self.append, self.commit = self.rounds.append, self.rounds.commit
         self.slice, self.read_cold = self.reader.slice, self.reader.read_cold
+        self.endings = endings = Endings(self, self._logs, world.files, f"{self._place.own}/aside")
+        self.cut, self.drop = endings.cut, endings.drop
+        self.set_aside, self.move_aside = endings.set_aside, endings.move_aside
         self._connect()
         for found in opened.logs:
             self._add_found(found)
@@ -233,60 +239,27 @@ class MessageStore:
         if batch.stamp.producer:
             self.producers.note(batch, self._world.clock.time())
 
-    def cut(self, log: PartitionLog, to: int, gate: Gate) -> None:
-        """End a log at `to`, durably (a replica that followed a deposed master). What is put meanwhile is refused.
+    def append_copied(self, log: PartitionLog, data: bytes, base: int, messages: int = 1, highest_id: int = 0) -> int:
+        """Append whole records of another broker's log at `log.end`; return that offset. `commit` makes them safe.
 
-        ValueError if `to` is not within it or if something of it is on its way.
+        They stand in the segment that begins at `base`: the last one's base, or `log.end`, where a new one begins then;
+        else SegmentMismatch, and nothing is changed. Our own segment size does not count. `messages` is how many they
+        are, for the topic's threshold of syncs; `highest_id` the highest of their ids: none of ours comes below it.
         """
-        if log.held or log.end != log.visible or not log.start <= to <= log.visible:
-            raise ValueError(f"{log.key} cannot be cut to {to}: it goes from {log.start} to {log.visible}, and is busy")
-
-        def then() -> None:
-            for base in log.bases:
-                if base > to:
-                    self.reader.forget(log.directory, base)
-            self.producers.cut(log.id, to)
-            self.mover.cut(log, to)
-            log.wake()
-
-        self._end(log, pack(Cut(log.id, to)), then, gate)
-
-    def drop(self, log: PartitionLog, gate: Gate) -> None:
-        """Remove a log and its files, durably. What is put meanwhile is refused.
-
-        ValueError if something of it is on its way.
-        """
-        if log.held or log.end != log.visible:
-            raise ValueError(f"{log.key} cannot be dropped while puts are on their way")
-
-        def then() -> None:
-            del self._logs[log.key]
-            for base in log.bases:
-                self.reader.forget(log.directory, base)
-            self.producers.forget_log(log.id)
-            self.mover.drop(log)
-            log.wake()
-
-        self._end(log, pack(Drop(log.id)), then, gate)
-
-    def _end(self, log: PartitionLog, entry: bytes, then: Callable[[], None], gate: Gate) -> None:
-        """Journal that a log ends. It is held meanwhile, or a put would be journaled behind its own end."""
-
-        def step(error: Exception | None) -> None:
-            if error is None:
-                then()
-            self.rounds.let_go(log, error or StoreError(f"{log.key} was cut or dropped"))
-
-        self.rounds.announce(log)
-        log.held = True
-        log.set_limit(log.limit)
-        self.rounds.add(entry, step, gate)
+        offset = append_copied(self.rounds, log, data, base, messages)
+        self.journal.highest_id = max(self.journal.highest_id, highest_id)
+        return offset
 
     def begin_epoch(self, log: PartitionLog, epoch: int, gate: Gate) -> None:
         """Note, durably, that records from the end on belong to the master of this term."""
         start = log.end
+
+        def step(error: Exception | None) -> None:
+            if error is None:
+                log.epochs.append((epoch, start))
+
         self.rounds.announce(log)
-        self.rounds.add_entry(pack(Epoch(log.id, epoch, start)), lambda: log.epochs.append((epoch, start)), gate)
+        self.rounds.add(pack(Epoch(log.id, epoch, start)), step, gate)
 
     # -- reads
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final
 
 from metaq.config.model import BrokerConfig, TopicConfig
@@ -123,6 +123,14 @@ class Model:
         log.seen = (log.seen[0], log.seen[1][: max(0, to - log.seen[0])])
         log.ending = None
 
+    def keep(self, log: PartitionLog, content: bytes, to: int) -> None:
+        """What a log that syncs holds from `to` on must be somewhere, whatever happens from here on."""
+        if log.sync:
+            for base, end in pairwise([*log.bases, log.visible]):
+                first = max(base, to)
+                if first < end:
+                    self.kept.append(content[first - log.start : end - log.start])
+
     def crash(self, *, power: bool) -> None:
         """Forget what need not survive."""
         for key, log in self.logs.items():
@@ -221,6 +229,17 @@ class Life:
         self._commit(log, puts, sum(map(len, records)))
         return puts
 
+    def copy(self, key: TopicPartition, base: int, *sizes: int) -> list[Put]:
+        """Append records at once, as those of another broker, in the segment that begins at `base`."""
+        log = self.store.create(key)
+        records = [self.model.record(size) for size in sizes]
+        offset = self.store.append_copied(log, b"".join(records), base, len(records), self.model.serial)
+        ends = accumulate(map(len, records), initial=offset)
+        puts = [Put(each, record) for each, record in zip(ends, records, strict=False)]
+        self.model.of(key).puts += puts
+        self._commit(log, puts, sum(map(len, records)))
+        return puts
+
     def _commit(self, log: PartitionLog, puts: list[Put], size: int) -> None:
         def gate(error: Exception | None) -> None:
             if error is not None:
@@ -271,6 +290,28 @@ class Life:
         self.model.of(key).ending = 0
         done = asyncio.get_running_loop().create_future()
         self.store.drop(self.log(key), done.set_result)
+        assert await done is None
+        self.model.synced()
+        self.model.ended(key, 0)
+
+    async def set_aside(self, key: TopicPartition, to: int) -> None:
+        """Set aside and wait for it."""
+        log = self.log(key)
+        self.model.keep(log, await read_all(self.store, log), to)
+        self.model.of(key).ending = to
+        done = asyncio.get_running_loop().create_future()
+        self.store.set_aside(log, to, done.set_result)
+        assert await done is None
+        self.model.synced()
+        self.model.ended(key, to)
+
+    async def move_aside(self, key: TopicPartition) -> None:
+        """Move a log aside and wait for it."""
+        log = self.log(key)
+        self.model.keep(log, await read_all(self.store, log), log.start)
+        self.model.of(key).ending = 0
+        done = asyncio.get_running_loop().create_future()
+        self.store.move_aside(log, done.set_result)
         assert await done is None
         self.model.synced()
         self.model.ended(key, 0)
