@@ -184,6 +184,30 @@ def test_offsets_kept_elsewhere_are_shown_and_moved_too(world: World, tmp_path: 
     assert printed(capsys, "groups", "lag", "local", *options)[-1] == ["total", "0"]
 
 
+def test_a_group_is_carried_to_another_root(capsys: Capture) -> None:
+    line = ["groups", "copy", "billing", "--to-root", "/read-slave2/meta"]
+    assert "no broker is registered below /read-slave2/meta" in " ".join(printed(capsys, *line, status=1)[0])
+    copied = [["orders", "0-0", "-", "2000"], ["orders", "0-1", "-", "0"]]
+    capsys.readouterr()
+    assert run([*line, "--force", "--dry-run"]) == 0
+    out, err = capsys.readouterr()
+    assert [row.split() for row in out.splitlines()[1:]] == copied
+    assert err == "nothing was written (--dry-run)\n"
+    assert printed(capsys, *line, "--force")[1:] == copied
+    back = values(capsys, "groups", "copy", "billing", "--from-root", "/read-slave2/meta", "--to-root", "/cli/meta")
+    assert [(value["from"], value["to"], value["written"]) for value in back] == [(2000, 2000, True), (0, 0, True)]
+
+
+@pytest.mark.parametrize("members", [(), ("--group", "readers")])
+def test_messages_are_printed_from_whoever_is_preferred(members: tuple[str, ...], capsys: Capture) -> None:
+    line = ["consume", "orders", *members, "--read-from", "slave:2", "--max-lag", "5", "--count", "200"]
+    capsys.readouterr()
+    assert run(line) == 0  # there is no slave: the master steps in
+    assert capsys.readouterr().out.count("\n") == 200
+    assert run(["consume", "orders", "--read-from", "slave:x"]) == 2
+    assert "read_from is master, slave, slave:<id>, nearest or any, not 'slave:x'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["list", "show g", "lag g", "skip g --topic t", "reset g --topic t --to latest"])
 def test_without_zookeeper_groups_are_said_to_live_there(world: World, command: str, capsys: Capture) -> None:
     line = printed(capsys, "groups", *command.split(), "--url", world.direct, status=1)[0]

@@ -203,27 +203,28 @@ class Groups:
         return {each: decode_topics(node.data) for each, node in zip(names, nodes, strict=True) if node is not None}
 
     async def _owners(self, name: str) -> dict[ClusterPartition, str]:
-        """Return the owners by partition. A node that names nobody counts as none, as for the original's dashboard."""
-        registry = self._registry
-        if registry is None:
-            return {}
-        topics = await registry.children(f"{self._paths.group(name)}/owners") or []
-        lists = await asyncio.gather(*(registry.children(self._paths.owners(name, topic)) for topic in topics))
-        places = [
-            ClusterPartition(topic, partition)
-            for topic, names in zip(topics, lists, strict=True)
-            for partition in map(decode_partition, names or ())
-            if partition is not None
-        ]
-        nodes = await asyncio.gather(*(registry.get(self._paths.owner(name, *place)) for place in places))
-        owners = {place: decode_owner(node.data) for place, node in zip(places, nodes, strict=True) if node is not None}
-        return {place: owner for place, owner in owners.items() if owner is not None}
+        return {} if self._registry is None else await read_owners(self._registry, self._paths, name)
 
     async def _stored(self, name: str) -> Mapping[ClusterPartition, Position | str]:
         """Return what is stored; of ZooKeeper also texts that mean nothing."""
         if not isinstance(self._store, ZooKeeperOffsets):
             return await self._store.stored(name)
         return {place: _decode(data) for place, data in (await self._store.texts(name)).items()}
+
+
+async def read_owners(registry: Registry, paths: Paths, name: str) -> dict[ClusterPartition, str]:
+    """Return the owners by partition. A node that names nobody counts as none, as for the original's dashboard."""
+    topics = await registry.children(f"{paths.group(name)}/owners") or []
+    lists = await asyncio.gather(*(registry.children(paths.owners(name, topic)) for topic in topics))
+    places = [
+        ClusterPartition(topic, partition)
+        for topic, names in zip(topics, lists, strict=True)
+        for partition in map(decode_partition, names or ())
+        if partition is not None
+    ]
+    nodes = await asyncio.gather(*(registry.get(paths.owner(name, *place)) for place in places))
+    owners = {place: decode_owner(node.data) for place, node in zip(places, nodes, strict=True) if node is not None}
+    return {place: owner for place, owner in owners.items() if owner is not None}
 
 
 def _decode(data: bytes) -> Position | str:

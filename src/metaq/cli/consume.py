@@ -15,8 +15,9 @@ from metaq.aio import Message, MessageQueue, connect
 from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
 from metaq.cli.output import Meter, emit, note
 from metaq.cli.produce import place
-from metaq.client.consuming.options import Where
-from metaq.errors import ClientError, MetaqError
+from metaq.client.consuming.options import ConsumerKeywords, Where
+from metaq.client.preference import DEFAULT_MAX_LAG, parse_preference
+from metaq.errors import ClientError, ConfigError, MetaqError
 from metaq.net.loop import run
 
 _AHEAD: Final = 4  # fetched runs that wait to be printed
@@ -49,6 +50,19 @@ class StartType(click.ParamType[Where]):
                     raise click.BadParameter(problem, ctx, param) from None
 
 
+class ReadFromType(click.ParamType[str]):
+    """Whom to read from."""
+
+    name = "read_from"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return what a consumer takes."""
+        try:
+            return str(parse_preference(str(value)))
+        except ConfigError as exc:
+            raise click.BadParameter(str(exc), ctx, param) from None
+
+
 class Options(TypedDict):
     """What the options of the command say."""
 
@@ -57,6 +71,8 @@ class Options(TypedDict):
     start: Where
     count: int | None
     idle: float | None
+    read_from: str
+    max_lag: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,8 @@ class Job:
     count: int | None
     idle: float | None
     as_json: bool
+    read_from: str = "master"
+    max_lag: float = DEFAULT_MAX_LAG  # seconds
 
 
 @click.command()
@@ -89,6 +107,22 @@ class Job:
 )
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many messages.")
 @click.option("--idle", type=click.FloatRange(min=0), metavar="SECONDS", help="End when nothing came for so long.")
+@click.option(
+    "--read-from",
+    type=ReadFromType(),
+    default="master",
+    show_default=True,
+    metavar="master|slave|slave:N|nearest|any",
+    help="Which copy to read; another is read while that one is away.",
+)
+@click.option(
+    "--max-lag",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULT_MAX_LAG,
+    show_default=True,
+    metavar="SECONDS",
+    help="Leave a slave that lacks for longer what its master has.",
+)
 @url_option
 @json_option
 def consume(topic: str, as_json: bool, **options: Unpack[Options]) -> None:
@@ -97,7 +131,17 @@ def consume(topic: str, as_json: bool, **options: Unpack[Options]) -> None:
     With --json each is an object; data that is not UTF-8 stands in "data_base64".
     """
     where = place(options["partition"])
-    job = Job(topic, options["group"], where, options["start"], options["count"], options["idle"], as_json)
+    job = Job(
+        topic,
+        options["group"],
+        where,
+        options["start"],
+        options["count"],
+        options["idle"],
+        as_json,
+        options["read_from"],
+        options["max_lag"],
+    )
     if job.group is not None:
         if job.partition is not None:
             raise click.UsageError("--group and --partition exclude each other: the group says which partitions")
@@ -116,7 +160,8 @@ async def print_share(url: str, job: Job) -> None:
     began = time.monotonic()
     async with connect(url, connect_timeout=CONNECT_TIMEOUT) as mq:
         with Meter(f"from {job.topic}", None, shown=not sys.stdout.isatty()) as meter:
-            async with mq.consumer(job.topic, group=job.group, start=job.start) as consumer:
+            settings = ConsumerKeywords(start=job.start, read_from=job.read_from, max_lag=job.max_lag)
+            async with mq.consumer(job.topic, group=job.group, **settings) as consumer:
                 while job.count is None or meter.messages < job.count:
                     most = _BATCH if job.count is None else min(job.count - meter.messages, _BATCH)
                     try:
@@ -224,7 +269,8 @@ class Gathering:
         if isinstance(start, datetime):
             start = await self.mq.offset_at(self.job.topic, partition, start)
         assert start != "stored"
-        reader = self.mq.reader(self.job.topic, partition, start)
+        job = self.job
+        reader = self.mq.reader(job.topic, partition, start, read_from=job.read_from, max_lag=job.max_lag)
         while messages := await reader.fetch():
             await self.fetched.put(messages)
 

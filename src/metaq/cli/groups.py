@@ -1,4 +1,4 @@
-"""`metaq groups list|show|lag|reset|skip`: groups of consumers, how far they are, and putting them somewhere else."""
+"""`metaq groups list|show|lag|reset|skip|copy`: groups of consumers, how far they are, putting them somewhere else."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 
 import click
 
+from metaq.admin.copying import Copy, Copying
 from metaq.admin.groups import Group, GroupError, Groups, Move, Part, To
 from metaq.cli.cluster import Cluster, opened
 from metaq.cli.commands import Commands, chosen_url, json_option, url_option
@@ -22,7 +23,7 @@ class GroupCommands(Commands):
     """The words after `metaq groups`."""
 
     sources: ClassVar[Mapping[str, str]] = {
-        name: f"metaq.cli.groups:{name}_" for name in ("list", "show", "lag", "reset", "skip")
+        name: f"metaq.cli.groups:{name}_" for name in ("list", "show", "lag", "reset", "skip", "copy")
     }
 
 
@@ -176,6 +177,40 @@ def move(group: str, to: To, as_json: bool, options: Mapping[str, str | bool | N
             return moves
 
     report(run(work()), dry_run, as_json)
+
+
+@click.command("copy")
+@click.argument("group")
+@click.option(
+    "--to-root", required=True, metavar="ROOT", help="As /read-slave2/meta: that of a slave that is read from."
+)
+@click.option("--from-root", metavar="ROOT", help="[default: that of the URL]")
+@click.option("--topic", metavar="TOPIC", help="Only this one.")
+@click.option("--force", is_flag=True, help="Even while members own partitions there, or no broker is registered.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@url_option
+@json_option
+def copy_(group: str, to_root: str, from_root: str | None, as_json: bool, **options: str | bool | None) -> None:
+    """Carry the offsets of GROUP to another root of the same ZooKeeper: it goes on there where it is here.
+
+    Its members must have ended here, or what they read afterwards comes again there.
+    """
+    dry_run = bool(options["dry_run"])
+
+    async def work() -> tuple[list[Copy], list[str]]:
+        async with opened(chosen_url()) as cluster:
+            if cluster.tree is None:
+                raise GroupError("roots are those of ZooKeeper: name the cluster as zk://host:port[/root]")
+            copying = Copying(cluster.tree.registry, from_root or cluster.tree.root, to_root)
+            copies = await copying.plan(group, text(options["topic"]), force=bool(options["force"]))
+            if not dry_run:
+                await copying.apply(group, copies)
+            return copies, await copying.members(group)
+
+    copies, members = run(work())
+    report([Move(each.place, each.before, each.position.offset) for each in copies], dry_run, as_json)
+    if members:
+        note(f"group {group} still has members, as {members[0]}: what they read from now on comes again there")
 
 
 def report(moves: Iterable[Move], dry_run: bool, as_json: bool) -> None:
