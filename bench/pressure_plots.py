@@ -1,9 +1,11 @@
-"""Plots of courses.json: throughput and memory over time, and the shares of producers, sorted."""
+"""Plots of courses.json and deaf.json: throughput and memory over time, and the shares of producers, sorted."""
 
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from bench import deaf
 from bench.plots import JAVA_COLOUR, OURS_COLOUR, figure
 from bench.pressure import COURSES
 
@@ -30,5 +32,42 @@ def draw(folder: Path) -> None:
         )  # fmt: skip
 
 
+def draw_deaf(folder: Path) -> None:
+    """Draw deaf.json that is in this folder: a column for each number of readers. Raises ImportError, see above."""
+    courses = json.loads((folder / deaf.COURSES).read_text())
+    with figure(
+        folder / "deaf.svg", 9.6, 5.4, nrows=3, ncols=len(courses), sharex="col", sharey="row", squeeze=False
+    ) as axes:
+        for column, course in enumerate(courses):
+            puts, reader, memory = (axes[row][column] for row in range(3))
+            puts.plot(*steps(course["times"], course["acknowledged"], 1), color=OURS_COLOUR)
+            reader.plot(*steps(course["times"], course["read"], 1 << 20), color=OURS_COLOUR)
+            memory.plot(*zip(*course["memory"], strict=True), color=OURS_COLOUR)
+            for each in (puts, reader, memory):
+                each.set_ylim(0, None)
+                shade(each, course["phases"])
+            puts.set_title(f"{course['readers']:,} deaf readers", loc="left")
+            memory.set_xlabel("seconds")
+        for row, words in enumerate(("puts per second", "a slow reader, MiB/s", "resident memory, MiB")):
+            axes[row][0].set_ylabel(words)
+        axes[0][0].legend(loc="lower left")
+
+
+def steps(times: list[float], counts: list[int], scale: int) -> tuple[list[float], list[float]]:
+    """Return how much a count grew per second, by time."""
+    points = list(zip(times, counts, strict=True))[::3]  # a third of a second each, about
+    return times[3 : 3 * len(points) : 3], [(n - b) / (now - then) / scale for (then, b), (now, n) in pairwise(points)]
+
+
+def shade(axes: Any, phases: list[dict[str, Any]]) -> None:
+    """Shade when readers are deaf, and less when they read again."""
+    shades = {deaf.DEAF: (0.3, "deaf"), deaf.AGAIN: (0.12, "read again")}
+    for number, phase in enumerate(phase for phase in phases if phase["kind"] in shades):
+        alpha, words = shades[phase["kind"]]
+        label = words if number < len(shades) else None
+        axes.axvspan(phase["start"], phase["end"], color=JAVA_COLOUR, alpha=alpha, linewidth=0, label=label)
+
+
 if __name__ == "__main__":
     draw(Path("docs/bench"))
+    draw_deaf(Path("docs/bench"))

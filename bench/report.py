@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench import partitions, pressure
+from bench import deaf, partitions, pressure
 from bench.cases import (
     BODY_SIZE,
     BROKERS,
@@ -53,7 +53,7 @@ PRODUCED: Final = tuple(f"peers/P{number}" for number in range(1, 8))
 PLOTS: Final = {
     PEERS: ("produce", "latency", "partitions"),
     CLIENTS: ("consume",),
-    PRESSURE: ("pressure", "shares"),
+    PRESSURE: ("pressure", "shares", "deaf"),
 }  # below the title of a part
 TITLE: Final = """\
 # Benchmarks
@@ -69,6 +69,7 @@ PICTURED: Final = {
     "consume": "Messages per second of consumers",
     "pressure": "Acknowledged messages and memory over time, producers faster than the disk",
     "shares": "Messages acknowledged to each of many equal producers",
+    "deaf": "Acknowledged messages, a slow reader and memory over time, while others stop reading",
 }
 TARGETS: Final = f"""\
 ## Targets
@@ -197,6 +198,7 @@ def tables(samples: Samples) -> list[str]:
         (partitions.head(samples), partitions.rows(samples), ("partitions/synced/", "partitions/unsynced/")),
         (partitions.READING, partitions.reading_rows(samples), ("partitions/",)),
         (pressure.HEAD, pressure.rows(samples), ("pressure/",)),
+        (deaf.HEAD, deaf.rows(samples), ("deaf/",)),
     ):
         lines += table(head, rows, origin(samples, *groups))
     return lines
@@ -210,7 +212,7 @@ def text(samples: Samples) -> str:
 def part_of(case: str) -> str:
     """Return in which part of the page a case is."""
     first = case.partition("/")[0]
-    parts = {"peers": PEERS, "partitions": PARTITIONS, "pressure": PRESSURE}
+    parts = {"peers": PEERS, "partitions": PARTITIONS, "pressure": PRESSURE, "deaf": PRESSURE}
     parts |= dict.fromkeys(("consume", "registry", "rebalance"), CLIENTS)
     return parts.get(first, BROKERS_PART)
 

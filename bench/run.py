@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from bench import facts, loads, plots, pressure, pressure_plots, report
+from bench import deaf, facts, loads, plots, pressure, pressure_plots, report
 from bench.cases import BROKERS, JAVA, OURS
 from bench.clients import PEERS, Clients, peers_that_are_there
 from bench.plan import Plan, one_line, say
@@ -108,6 +108,8 @@ def finish(plan: Plan, samples: Samples) -> None:
         plots.draw(folder)
         if (folder / pressure.COURSES).exists():
             pressure_plots.draw(folder)
+        if (folder / deaf.COURSES).exists():
+            pressure_plots.draw_deaf(folder)
     except ImportError as exc:
         say(f"*** no plots: {exc}")
     report.write(plan.page, samples)  # again: it shows the plots that are there now

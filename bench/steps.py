@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, TypeAlias
 
-from bench import partitions, pressure, report
+from bench import deaf, partitions, pressure, report
 from bench.backlog import measure_reading
 from bench.cases import CREATING_FROM, JAVA, LOADS, OURS, Setting
 from bench.clients import Measure, measure_backlogs, measure_registry_and_groups
@@ -18,7 +18,7 @@ from bench.systems import COUNTS
 Step: TypeAlias = tuple[str, Callable[[], Awaitable[None]]]
 READING: Final = "partitions/reading"
 TWICE: Final = 2  # rounds of what takes minutes
-PRESSED: Final = 30.0  # seconds of each number of producers
+PRESSED: Final = 30.0  # seconds of each number of producers, and of deaf readers
 
 
 async def measure(plan: Plan, samples: Samples) -> None:
@@ -69,6 +69,9 @@ def others(plan: Plan, samples: Samples, round_: int) -> Iterator[Step]:
     if not round_ and plan.wants("pressure/"):
         seconds = PRESSED / 6 if plan.quick else PRESSED
         yield "pressure", partial(pressure.measure_pressure, samples, plan.folder, seconds, plan.page.parent / "bench")
+    if not round_ and plan.wants("deaf/"):
+        seconds = PRESSED / 6 if plan.quick else PRESSED
+        yield "deaf readers", partial(deaf.measure, samples, plan.folder, seconds, plan.page.parent / "bench")
     if plan.wants(report.READ_CASE) and plan.brokers:
         names = [name for name in plan.turn(round_) if name in (OURS, JAVA)]
         yield "reading", partial(measure_reading, samples, round_, names, plan.folder, plan.zk)

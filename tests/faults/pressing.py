@@ -72,7 +72,7 @@ class Client(asyncio.Protocol):
                 break
             status = b"value" if value else words[1]
             self.replies[status] = self.replies.get(status, 0) + 1
-            self.replied(status, int(words[-1]), b"" if value else bytes(kept[end + 2 : next_]))
+            self.replied(status, int(words[-1]), bytes(kept[end + 2 : next_]))
             position = next_
         del kept[:position]
         self._news.set()

@@ -56,6 +56,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._slow = False  # the peer does not read
         self._owed = 0  # bytes that the disk is to bring for it
+        self._last = 0  # bytes of the last pieces
         self._later: list[Command] = []  # what it asked for beyond what it reads
         self._parked: dict[Waiter, None] = {}  # its commands that wait
         self._lines = 0  # partitions that they wait for
@@ -251,8 +252,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def send_parts(self, parts: Sequence[Buffer]) -> None:
         """Send pieces as one write (some clients read head and body of a reply with one call each)."""
-        if self._transport is not None:
-            self._transport.writelines(parts)
+        if self._transport is None:
+            return
+        self._last = sum(map(len, parts))
+        if self._slow:
+            self._unsent += self._last
+            self._connections.sending.take(self, self._last)
+        self._transport.writelines(parts)
 
     def finish(self) -> None:
         """Close once everything sent so far, and what the disk is to bring, has left. Nothing is read any more."""
@@ -279,7 +285,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._slow = True
-        self._unsent = self.unread()
+        self._unsent = max(self.unread(), self._last)  # what has left in part is kept whole until all of it has
         self._connections.sending.take(self, self._unsent)
         self._choose()
 
