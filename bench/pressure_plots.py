@@ -44,12 +44,12 @@ def draw_deaf(folder: Path) -> None:
             reader.plot(*steps(course["times"], course["read"], 1 << 20), color=OURS_COLOUR)
             memory.plot(*zip(*course["memory"], strict=True), color=OURS_COLOUR)
             for each in (puts, reader, memory):
-                each.set_ylim(0, None)
                 shade(each, course["phases"])
             puts.set_title(f"{course['readers']:,} deaf readers", loc="left")
             memory.set_xlabel("seconds")
         for row, words in enumerate(("puts per second", "a slow reader, MiB/s", "resident memory, MiB")):
             axes[row][0].set_ylabel(words)
+            axes[row][0].set_ylim(0, None)  # of both columns, when both are drawn
         axes[0][0].legend(loc="lower left")
 
 
