@@ -1,0 +1,34 @@
+"""How a slave copies: sizes in bytes, times in seconds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from metaq.model import TopicPartition
+from metaq.net.link import DEFAULT_LINK, LinkOptions
+
+
+def _any(_: TopicPartition) -> bool:
+    return True
+
+
+def _nobody(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerOptions:
+    """`max_delay`: between two questions about an idle partition of a Java master, which cannot make them wait.
+
+    `accepts` says whether our configuration has a partition; `appeared` is told of a topic whose first log was made.
+    """
+
+    group: str
+    max_delay: float = 0.5
+    accepts: Callable[[TopicPartition], bool] = _any
+    appeared: Callable[[str], None] = _nobody
+    step: int = 1 << 20  # that one question asks for
+    memory: int = 16 << 20  # asked for and not here yet, all questions together; of one partition a quarter at most
+    answer: float = 20.0  # until an answer counts as missing
+    retry: float = 5.0  # before a partition that stopped is tried again
+    look: float = 1.0  # between two looks at the ends of the master's logs; longer where there are thousands
+    link: LinkOptions = DEFAULT_LINK
