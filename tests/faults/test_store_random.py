@@ -1,4 +1,4 @@
-"""Bad days by chance: puts, cuts, drops, checkpoints, retention and stops in any order, with several crashes in each.
+"""Bad days by chance: puts, copies, ends of logs, checkpoints, retention and stops in any order, with crashes in each.
 
 The checker is that of test_store_recovery.py. A failure names its seed; METAQ_SEED repeats it alone.
 """
@@ -13,7 +13,19 @@ import pytest
 from metaq.model import TopicPartition
 from tests.faults.seeds import try_seeds
 from tests.simulation.world import World
-from tests.unit.store.course import ALSO, FAST, SAFE, Life, Model, config, crash, recover, run_until, start_machine
+from tests.unit.store.course import (
+    ALSO,
+    FAST,
+    SAFE,
+    Life,
+    Model,
+    check_kept,
+    config,
+    crash,
+    recover,
+    run_until,
+    start_machine,
+)
 
 KEYS: Final = (SAFE, ALSO, FAST, TopicPartition("fast", 1))
 SIZES: Final = (1, 30, 100, 400, 900, 2100, 3200)
@@ -77,6 +89,35 @@ class Day:
         if offsets:
             await self.life.cut(key, self.chance.choice(offsets))
 
+    async def copy(self) -> None:
+        """Append as a copy, in the last segment or at the beginning of one; some while others are on their way."""
+        key = self.chance.choice(KEYS)
+        for _ in range(self.chance.randrange(1, 4)):
+            log = self.life.log(key)
+            waiting = self.life.store.rounds.rolls.get(log)
+            last = waiting[-1] if waiting else log.base
+            base = log.end if self.chance.random() < 0.3 else last
+            self.life.copy(key, base, *self.chance.choices(SIZES, k=self.chance.randrange(1, 6)))
+            if self.chance.random() < 0.3:
+                await asyncio.sleep(self.chance.random() * 0.002)
+
+    async def set_aside(self) -> None:
+        """As `cut`, and what is cut is still somewhere, whatever happens afterwards."""
+        await self.life.settle()
+        key = self.chance.choice(KEYS)
+        log = self.life.store.get(key)
+        offsets = [put.offset for put in self.life.model.of(key).puts if log is not None and put.offset >= log.start]
+        if offsets:
+            await self.life.set_aside(key, self.chance.choice(offsets))
+
+    async def move_aside(self) -> None:
+        await self.life.settle()
+        key = self.chance.choice(KEYS)
+        if self.life.store.get(key) is not None:
+            await self.wait_beside()
+            await self.life.move_aside(key)
+            self.life.model.of(key).retires = False
+
     async def drop(self) -> None:
         await self.life.settle()
         key = self.chance.choice(KEYS)
@@ -138,13 +179,17 @@ class Day:
         put,
         batch,
         batch,
+        copy,
+        copy,
         look,
         settle,
         checkpoint,
         move,
         sync,
         cut,
+        set_aside,
         drop,
+        move_aside,
         epoch,
         retire,
         resize,
@@ -166,6 +211,8 @@ def bad_days(seed: int) -> None:
         for _ in range(chance.randrange(1, 5)):
             run_until(world, life, lambda each: Day(each, chance).run(), chance.randrange(1, 250))
             crash(life.machine, life.model, power=chance.random() < 0.5)
+            check_kept(life.machine.disk, life.model)
+            life.model.keeping.clear()
         recover(world, life)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Final
 
 from metaq.config.model import BrokerConfig, TopicConfig
@@ -73,6 +73,7 @@ class Sent:
 
     batch: Batch
     puts: list[Put]
+    torn: bool = False  # it may be there in part: a cut went through it, and perhaps did not come to pass
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ class Model:
         self.logs: dict[TopicPartition, Expected] = {}
         self.serial = 0
         self.kept: list[bytes] = []  # what must be somewhere on the disk, be it in no partition any more
+        self.keeping: list[bytes] = []  # the same, until the next crash has been looked at: it may come to nothing
 
     def of(self, key: TopicPartition) -> Expected:
         return self.logs.setdefault(key, Expected())
@@ -116,6 +118,8 @@ class Model:
 
     def ended(self, key: TopicPartition, to: int) -> None:
         """A cut is done."""
+        self.kept += self.keeping
+        self.keeping.clear()
         log = self.of(key)
         log.puts = [put for put in log.puts if put.offset < to]
         for producer, sent in log.sent.items():
@@ -123,13 +127,9 @@ class Model:
         log.seen = (log.seen[0], log.seen[1][: max(0, to - log.seen[0])])
         log.ending = None
 
-    def keep(self, log: PartitionLog, content: bytes, to: int) -> None:
-        """What a log that syncs holds from `to` on must be somewhere, whatever happens from here on."""
-        if log.sync:
-            for base, end in pairwise([*log.bases, log.visible]):
-                first = max(base, to)
-                if first < end:
-                    self.kept.append(content[first - log.start : end - log.start])
+    def keep(self, key: TopicPartition, to: int) -> None:
+        """What is on disk of a partition from `to` on must be somewhere, whatever happens from here on."""
+        self.keeping += [put.data for put in self.of(key).puts if put.durable and put.offset >= to]
 
     def crash(self, *, power: bool) -> None:
         """Forget what need not survive."""
@@ -139,7 +139,8 @@ class Model:
                     if put.offset >= log.ending:
                         put.acked = put.durable = False
                 for producer, sent in log.sent.items():  # one that goes across the cut may be there in part
-                    log.sent[producer] = [s for s in sent if not s.batch.offset < log.ending <= s.puts[-1].offset]
+                    across = [s.batch.offset < log.ending <= s.puts[-1].offset for s in sent]
+                    log.sent[producer] = [replace(s, torn=t) for s, t in zip(sent, across, strict=True)]
                 log.seen = (log.seen[0], log.seen[1][: max(0, log.ending - log.seen[0])])
                 log.ending = None
             if power:
@@ -186,7 +187,9 @@ class Model:
             whole = [each for each in sent if all(put in log.puts for put in each.puts)]
             for each in reversed(sent):
                 if each not in whole:
-                    assert not any(put in log.puts for put in each.puts), f"{key}: {each.batch} is there in part"
+                    assert each.torn or not any(put in log.puts for put in each.puts), (
+                        f"{key}: {each.batch} is there in part"
+                    )
                     assert find(each.batch) is None, f"{key}: {each.batch} is not there, but taken for stored"
             for each in whole[-5:]:
                 if each.batch.offset >= start:
@@ -297,7 +300,7 @@ class Life:
     async def set_aside(self, key: TopicPartition, to: int) -> None:
         """Set aside and wait for it."""
         log = self.log(key)
-        self.model.keep(log, await read_all(self.store, log), to)
+        self.model.keep(key, to)
         self.model.of(key).ending = to
         done = asyncio.get_running_loop().create_future()
         self.store.set_aside(log, to, done.set_result)
@@ -308,7 +311,7 @@ class Life:
     async def move_aside(self, key: TopicPartition) -> None:
         """Move a log aside and wait for it."""
         log = self.log(key)
-        self.model.keep(log, await read_all(self.store, log), log.start)
+        self.model.keep(key, log.start)
         self.model.of(key).ending = 0
         done = asyncio.get_running_loop().create_future()
         self.store.move_aside(log, done.set_result)
@@ -473,7 +476,7 @@ def check_kept(disk: SimDisk, model: Model) -> None:
     for content in [content for content in contents if content.startswith(b"PK")]:
         with suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(content)) as archive:  # half of one is none
             contents += [archive.read(name) for name in archive.namelist()]
-    for kept in model.kept:
+    for kept in (*model.kept, *model.keeping):
         assert any(kept in content for content in contents), f"{kept[:40]!r}… is nowhere"
 
 
