@@ -498,6 +498,23 @@ def other_place(settings: BrokerConfig) -> BrokerConfig:
     return replace(settings, topics=tuple(replace(topic, data_path=ELSEWHERE) for topic in settings.topics))
 
 
+async def copy_and_set_aside(life: Life) -> None:
+    """Another broker's segments, by the journal and as large runs; an end that is not the master's; another log."""
+    life.open()
+    for base, *sizes in ((0, 700, 800, 900), (2400, 3000, 300), (2400, 400, 50), (6150, 3100)):
+        life.copy(SAFE, base, *sizes)
+    await life.settle()
+    await life.set_aside(SAFE, 5400)
+    life.copy(SAFE, 2400, 500)
+    life.copy(SAFE, 5900, 600)
+    await life.settle()
+    await life.checkpoint()
+    await life.move_aside(SAFE)
+    life.copy(SAFE, 0, 300)
+    await life.settle()
+    await life.move_aside(SAFE)
+
+
 def archiving(*, compress: bool) -> BrokerConfig:
     """Return settings of topics whose old segments are archived."""
     policy = DeletePolicy(action="archive", compress=compress)
@@ -526,5 +543,6 @@ SCENES: Final[dict[str, Scene]] = {
     "many files": Scene(other_place(config()), (sync_many_files_at_once,)),
     "sync behind the scenes": Scene(config(), (sync_behind_the_scenes,)),
     "batches": Scene(config(), (send_batches,)),
+    "copies": Scene(config(), (copy_and_set_aside,)),
     "no room": Scene(config(), (refuse_for_want_of_room,)),
 }
