@@ -10,7 +10,7 @@ from metaq.errors import DiskFull, StoreError
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.store import checkpoint as checkpoints
-from metaq.store.copied import append_copied
+from metaq.store.copied import append_copied, read_last
 from metaq.store.ending import Endings
 from metaq.store.entries import Batch, Epoch, pack
 from metaq.store.folders import let_java_in, lock_all, lock_java_out, make_dirs
@@ -269,6 +269,13 @@ class MessageStore:
             return log.start
         end = log.readable
         return end if offset >= end else log.segment_of(offset)[0]
+
+    async def read_last(self, log: PartitionLog, size: int) -> bytes:
+        """Return the last bytes below `log.visible`, at most `size` and of one segment. Raises OSError.
+
+        For comparing the end with that of another broker's copy; what is appended meanwhile does not count.
+        """
+        return await read_last(self.reader, log, size)
 
     def forget_segment(self, log: PartitionLog, base: int) -> None:
         """Close what readers have open of a segment that is going away."""

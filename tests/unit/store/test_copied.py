@@ -92,6 +92,28 @@ def test_ids_go_on_above_those_of_copied_records() -> None:
         world.run(course())
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_last_bytes_are_those_of_the_last_segment_that_has_any(moved: bool) -> None:
+    with opened() as (world, life):
+
+        async def course() -> None:
+            store = life.open()
+            log = life.log(FAST)
+            assert await store.read_last(log, 50) == b""
+            first, second = life.copy(FAST, 0, 900)[0], life.copy(FAST, 900, 600)[0]
+            await life.settle()
+            if moved:
+                await store.mover.move_all()
+            assert await store.read_last(log, 50) == second.data[-50:]
+            assert await store.read_last(log, 5000) == second.data
+            assert await done(lambda gate: store.set_aside(log, 900, gate)) is None
+            assert await store.read_last(log, 5000) == first.data
+            life.model.ended(FAST, 900)
+            await life.close()
+
+        world.run(course())
+
+
 def test_who_waits_for_copied_records_is_told() -> None:
     with opened() as (world, life):
 
