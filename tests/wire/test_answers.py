@@ -94,6 +94,19 @@ async def test_a_group_past_the_end_is_sent_back_where_the_operator_wants_that(s
     assert await peer.asks(b"get test g 0 25 5 1\r\n") == b"result 404 37 1\r\nCould not find message at position 25"
 
 
+async def test_a_slave_sends_nobody_back_who_is_past_its_end(serve: Serve) -> None:
+    broker = await serve(system={"updateConsumerOffsets": "true"})
+    peer = await (await serve.dial(broker))()
+    await peer.sends(b"put test 0 5 0 -1 1\r\nhello")
+    await peer.gets(rb"result 200 \d+ 1\r\n\d+ 0 0")
+    broker.running.broker.gets.is_slave = True
+    assert (await peer.asks(b"get test g 0 1000 5 1\r\n")).startswith(b"result 404 ")
+    assert await peer.asks(b"get test g 0 %d 5 1\r\n" % ((1 << 63) - 2)) == reply(
+        404, f"Could not find message at position {(1 << 63) - 2}"
+    )
+    assert await peer.asks(b"get test g 0 %d 5 1\r\n" % ((1 << 63) - 1)) == b"result 301 2 1\r\n25"
+
+
 async def test_closed_partitions_are_answered_403_until_they_are_opened(broker: Serving, dial: Dial) -> None:
     peer = await dial()
     put = b"put test 1 5 0 -1 1\r\nhello"

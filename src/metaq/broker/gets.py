@@ -23,7 +23,10 @@ LATEST: Final = (1 << 63) - 1  # as an offset: the end, whatever it is
 
 
 class Gets:
-    """Answers consumers. `url` is the text of this broker's address, as it is registered."""
+    """Answers consumers. `url` is the text of this broker's address, as it is registered.
+
+    `is_slave`: nobody is told to go back to where it ends, whatever updateConsumerOffsets says: more is to come.
+    """
 
     def __init__(
         self, config: BrokerConfig, store: MessageStore, topics: Topics, statistics: Statistics, polls: Polls
@@ -33,6 +36,7 @@ class Gets:
         self._statistics = statistics
         self._polls = polls
         self.url = ""
+        self.is_slave = False
         self.configure(config)
 
     def configure(self, config: BrokerConfig) -> None:
@@ -81,7 +85,7 @@ class Gets:
             raise PartitionNotFound(*target)
         if max_size <= 0:
             raise BadRequest(f"Bad request,invalid max size:{max_size}")
-        if offset > log.readable and (self._tell_end or offset == LATEST):
+        if offset > log.readable and (offset == LATEST or (self._tell_end and not self.is_slave)):
             raise OffsetMoved(log.readable)
         return log, self._store.slice(log, offset, min(max_size, self.max_size))
 

@@ -226,6 +226,7 @@ def _pymetaq(options: Options, base: BrokerConfig) -> BrokerConfig:
         open_files=size("openFiles", base.open_files, 0),
         idle_timeout=options.read("idleTimeout", base.idle_timeout, values.positive_seconds),
         stop_wait=options.read("stopWait", base.stop_wait, values.seconds),
+        slave_read_root=options.read("slaveReadRoot", None, values.read_root),
         log_level=options.read("logLevel", base.log_level, values.log_level),
     )
     if config.journal_limit < config.journal_file_size:

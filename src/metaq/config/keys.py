@@ -67,6 +67,7 @@ PYMETAQ: Final[Mapping[str, str]] = {
     "openFiles": "open_files",
     "idleTimeout": "idle_timeout",
     "stopWait": "stop_wait",
+    "slaveReadRoot": "slave_read_root",
     "logLevel": "log_level",
 }
 

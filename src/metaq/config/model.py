@@ -84,6 +84,7 @@ class BrokerConfig:
     open_files: int = 0  # partition files kept open; 0: from ulimit -n
     idle_timeout: float = 300.0
     stop_wait: float | None = None  # between leaving ZooKeeper and stopping; None: zk.zkSyncTimeMs
+    slave_read_root: str | None = None  # where a slave is seen as a master; None: /read-slave<k><zk root>; "": nowhere
     log_level: str = "info"  # debug, info, warning, error
     path: str = ""
     text: bytes = b""

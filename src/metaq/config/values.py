@@ -55,6 +55,14 @@ def zk_root(text: str) -> str:
     return root
 
 
+def read_root(text: str) -> str:
+    """Return the root below which a slave appears as a master; "" for `none`."""
+    root = "" if text == "none" else zk_root(text)
+    if not root and text != "none":
+        raise ValueError("must be a path of its own, such as /read-slave1/meta, or none")
+    return root
+
+
 def zk_connect(text: str) -> str:
     """Return `text` if it is `host:port[,host:port…][/chroot]`."""
     for server in text.partition("/")[0].split(","):

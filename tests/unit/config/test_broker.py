@@ -167,12 +167,15 @@ def test_every_key_of_a_topic_is_read() -> None:
 def test_every_key_of_ours_is_read() -> None:
     config = with_ours(
         "bindAddress=127.0.0.1\nmaxMessageSize=1\njournalFileSize=1024*1024\njournalLimit=1<<33\ntailMemory=1<<32\n"
-        "diskReserve=0\nlargeRun=2\nopenFiles=3\nidleTimeout=0.5\nstopWait=0\nlogLevel=debug"
+        "diskReserve=0\nlargeRun=2\nopenFiles=3\nidleTimeout=0.5\nstopWait=0\nlogLevel=debug\n"
+        "slaveReadRoot=gz/meta/"
     )
     assert (config.bind_address, config.max_message_size, config.journal_file_size) == ("127.0.0.1", 1, 1 << 20)
     assert (config.journal_limit, config.tail_memory, config.disk_reserve) == (1 << 33, 1 << 32, 0)
     assert (config.large_run, config.open_files, config.idle_timeout) == (2, 3, 0.5)
     assert (config.stop_wait, config.log_level) == (0.0, "debug")
+    assert config.slave_read_root == "/gz/meta"
+    assert with_ours("slaveReadRoot=none").slave_read_root == ""
 
 
 def test_a_topic_has_the_settings_of_system_where_its_section_states_none() -> None:
@@ -373,6 +376,8 @@ def test_a_mistake_in_a_topic_is_named(line: str, reason: str | None) -> None:
         ("idleTimeout=0", "must be more than 0 seconds"),
         ("idleTimeout=-1", "must be a number of seconds, 0 or more, such as 300 or 0.5"),
         ("stopWait=soon", "must be a number of seconds, 0 or more, such as 300 or 0.5"),
+        ("slaveReadRoot=/", "must be a path of its own, such as /read-slave1/meta, or none"),
+        ("slaveReadRoot=/a//b", "no path of ZooKeeper; write it like /meta"),
         ("logLevel=loud", "must be one of debug, info, warning, error"),
         ("brokerId=1", "[pymetaq] has no such key; it belongs into [system]"),
     ],

@@ -71,6 +71,7 @@ def test_defaults_in_words_are_true() -> None:
     assert (system["appClassPath"][1][:13], config.app_class_path) == ("`../provided`", "/h/provided")
     assert (ours["bindAddress"][1], config.bind_address) == ("all addresses", None)
     assert (ours["stopWait"][1], config.stop_wait) == ("`zk.zkSyncTimeMs`", None)
+    assert (ours["slaveReadRoot"][1], config.slave_read_root) == ("`/read-slave<k>` and `zk.zkRoot`", None)
 
 
 def test_there_are_samples() -> None:
