@@ -1,0 +1,202 @@
+"""Bringing one partition to where master and slave have the same, after an outage or at the start.
+
+Both ends are compared, then the bytes below the lower one, then what only one of them has is copied to the other: to a
+slave that lacks something, and from one that has more, which is what the master lost since it was acknowledged. Where
+they differ below, a slave of ours sets its tail aside; one of 1.4.6.2 must be emptied by hand.
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+from metaq.broker.puts import Puts
+from metaq.errors import MetaqError, NotCopied
+from metaq.replication.pair.comparing import Act, Ends, decide
+from metaq.replication.pair.lines import Line
+from metaq.replication.pair.records import append_piece, contents, first_size, whole
+from metaq.replication.pair.remote import Slave
+from metaq.store.log import PartitionLog
+from metaq.store.reader import Cold, Parts
+from metaq.store.replicating import Run
+from metaq.store.store import MessageStore
+
+log_ = logging.getLogger(__name__)
+
+_CHUNK: Final = 1 << 20  # bytes that are copied at a time
+_WINDOW: Final = 64 << 10  # bytes below the lower end that are compared
+_NOTHING: Final = Ends(0, 0)
+
+
+class Fault(MetaqError):
+    """A partition cannot be made the same on both; the text says what to do."""
+
+
+class CatchUp:
+    """Brings partitions up, each by itself. While one is being brought up nothing may be put into it."""
+
+    def __init__(self, store: MessageStore, puts: Puts, slave: Slave) -> None:
+        self._store = store
+        self._puts = puts
+        self._slave = slave
+
+    async def bring_up(self, line: Line) -> None:
+        """Return when the slave has all of a partition; nothing else has happened in this turn of the loop then.
+
+        Raises Fault, ClientError, RequestError, StoreError or OSError.
+        """
+        log = self._store.get(line.key)
+        if log is not None:
+            await self._quiet(log)
+        ours = None if log is None else Ends(log.start, log.end)
+        theirs = await self._slave.ends(line.key)
+        act, at = decide(ours, theirs, ours_too=self._slave.ours)
+        if act is Act.REFUSE:
+            raise Fault(_apart(line, ours, theirs))
+        if act is Act.RESET:
+            await self._slave.end_at(line.key, at)
+        elif log is not None and theirs is not None:
+            at = await self._meet(log, theirs, at)
+        line.sent = at
+        if log is None and theirs is not None:
+            log = self._puts.place(line.key, theirs.start)
+        if log is None:
+            return
+        self._confirm(log, at)
+        if theirs is not None and theirs.end > log.end:
+            await self._pull(line, log, theirs.end)
+        await self._push(line, log)
+
+    async def _meet(self, log: PartitionLog, theirs: Ends, at: int) -> int:
+        """Compare what stands before `at` on both; return up to where they are the same. Raises Fault."""
+        if await self._same(log, theirs, at):
+            return at
+        raise Fault(
+            f"{log.key} differs from the slave's before {at}: one of them was written to without the other."
+            f" Stop the slave, move its folder {log.key} away, and start it: it gets all of it again"
+        )
+
+    async def _same(self, log: PartitionLog, theirs: Ends, at: int) -> bool:
+        begin = max(log.start, theirs.start, at - _WINDOW)
+        while begin < at:
+            data = await self._slave.read(log.key, begin, at - begin)
+            if not data or data != await self._read(log, begin, len(data)):
+                return False
+            begin += len(data)
+        if at < log.end:
+            head = await self._read(log, at, _CHUNK)
+            size = first_size(head)
+            return bool(size) and at + size <= log.end
+        return True
+
+    # -- to the slave
+
+    async def _push(self, line: Line, log: PartitionLog) -> None:
+        """Send what the slave lacks until there is nothing more."""
+        begun = log.end - line.sent
+        if begun:
+            log_.info("%s: the slave lacks %d bytes from %d on", log.key, begun, line.sent)
+        while True:
+            await self._quiet(log)
+            if line.sent == log.end:
+                return
+            data = await self._records(log, line.sent)
+            run = Run(log, log.base_of(line.sent), line.sent, data)
+            await self._slave.append(run)
+            line.sent += len(data)
+            self._confirm(log, line.sent)
+
+    async def _records(self, log: PartitionLog, offset: int) -> bytes:
+        """Return whole records from `offset` on: a chunk, or one that is larger. Raises Fault."""
+        data = await self._read(log, offset, _CHUNK)
+        size = whole(data)
+        if not size:
+            data = await self._read(log, offset, first_size(data))
+            size = whole(data)
+        if not size:
+            raise Fault(f"{log.key}: no record at {offset}, nothing behind it can be copied")
+        return data[:size]
+
+    async def _read(self, log: PartitionLog, offset: int, size: int) -> bytes:
+        """Return what the log has from `offset` on, at most `size`, less where a segment ends."""
+        found = self._store.slice(log, offset, size, log.visible)
+        if not isinstance(found, Cold):
+            return b"".join(found)
+        read: asyncio.Future[Parts] = asyncio.get_running_loop().create_future()
+
+        def done(parts: Parts | None, error: BaseException | None) -> None:
+            if read.done():
+                return
+            if parts is None:
+                read.set_exception(error or OSError("nothing read"))
+            else:
+                read.set_result(parts)
+
+        self._store.read_cold(found, done)
+        return b"".join(await read)
+
+    # -- from the slave
+
+    async def _pull(self, line: Line, log: PartitionLog, end: int) -> None:
+        """Append what only the slave has: it was acknowledged, or may have been."""
+        log_.warning("%s: the slave has %d bytes more, taken from it", log.key, end - log.end)
+        line.pulling = True
+        try:
+            while log.end < end:
+                base = await self._slave.base(log.key, log.end)
+                data = await self._their_records(log, end)
+                append_piece(self._store, log, data, min(base, log.end), contents(data))
+                await self._committed(len(data))
+                line.sent = log.end
+                self._confirm(log, log.end)
+        finally:
+            line.pulling = False
+
+    async def _their_records(self, log: PartitionLog, end: int) -> bytes:
+        data = await self._slave.read(log.key, log.end, _CHUNK)
+        while not whole(data):
+            more = await self._slave.read(log.key, log.end + len(data), min(_CHUNK, end - log.end - len(data)))
+            if not more or not first_size(data + more):
+                raise Fault(f"{log.key}: no record at {log.end} of the slave's log, nothing behind it can be copied")
+            data += more
+        return data[: whole(data)]
+
+    # -- here
+
+    async def _quiet(self, log: PartitionLog) -> None:
+        """Return when nothing of a log is on its way: all that was put is visible here."""
+        while log.held or log.end != log.visible:
+            await self._committed(0)
+
+    async def _committed(self, size: int) -> None:
+        """Return when all that was appended is safe here. Raises what keeps it from being so."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def gate(error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is None or isinstance(error, NotCopied):  # that is for those who put
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._store.commit(gate, size)
+        await done
+
+    def _confirm(self, log: PartitionLog, to: int) -> None:
+        log.confirmed = to
+        log.wake()
+
+
+def _apart(line: Line, ours: Ends | None, theirs: Ends | None) -> str:
+    """Return what to say of logs that do not meet."""
+    here, there = ours or _NOTHING, theirs or _NOTHING
+    if theirs is None or there.end < here.start:
+        return (
+            f"{line.key} begins at {here.start}, the slave's ends at {there.end}, and a broker of 1.4.6.2 cannot begin"
+            f" elsewhere by itself: stop it, leave an empty file {here.start:020d}.meta alone in its folder {line.key},"
+            " and start it"
+        )
+    return (
+        f"{line.key} ends at {here.end}, the slave's begins at {there.start}: what lies between is on neither."
+        f" Stop the broker whose log is not wanted, move its folder {line.key} away, and start it"
+    )

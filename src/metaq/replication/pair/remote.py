@@ -1,0 +1,86 @@
+"""What the master asks the slave of a pair, one question at a time."""
+
+import asyncio
+from typing import Final
+
+from metaq.errors import ClientError, LinkClosed, Refused, Status
+from metaq.model import TopicPartition
+from metaq.net.link import Link
+from metaq.protocol.commands import Get, Msync, Offset, Reply, Value
+from metaq.protocol.encoder import encode
+from metaq.replication.pair.comparing import Ends
+from metaq.replication.pair.sending import EXTENSION, Copying, send
+from metaq.store.replicating import Run
+
+GROUP: Final = "metaq-samsa"  # no such group exists; brokers want one named
+_LATEST: Final = (1 << 63) - 1
+
+
+class Slave:
+    """The slave of a pair. Each method raises ClientError if there is no answer, Refused if it is no good one."""
+
+    def __init__(self, link: Link, timeout: float) -> None:
+        self.link = link
+        self._timeout = timeout
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a broker of ours at present."""
+        return EXTENSION in self.link.extensions
+
+    async def ends(self, key: TopicPartition) -> Ends | None:
+        """Return where a log begins and ends; None: there is none."""
+        end = await self._offset(key, _LATEST)
+        if end is None:
+            return None
+        start = await self._offset(key, 0)
+        return None if start is None else Ends(start, end)
+
+    async def base(self, key: TopicPartition, offset: int) -> int:
+        """Return where the segment begins that holds an offset."""
+        return await self._offset(key, offset) or 0
+
+    async def _offset(self, key: TopicPartition, offset: int) -> int | None:
+        reply = await self.link.request(lambda opaque: encode(Offset(key, GROUP, offset, opaque)), self._timeout)
+        if isinstance(reply, Value) or reply.status not in (Status.SUCCESS, Status.NOT_FOUND):
+            raise _refused(reply)
+        if reply.status == Status.NOT_FOUND:
+            return None
+        return int(reply.body)
+
+    async def read(self, key: TopicPartition, offset: int, size: int) -> bytes:
+        """Return bytes of a log from `offset` on, at most `size`, fewer where a segment ends."""
+        reply = await self.link.request(lambda opaque: encode(Get(key, GROUP, offset, size, opaque)), self._timeout)
+        if not isinstance(reply, Value):
+            raise _refused(reply)
+        return bytes(reply.data)
+
+    async def append(self, run: Run) -> None:
+        """Have records appended, which must meet the slave's end."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def hear(error: ClientError | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        if not self.link.is_open:
+            raise LinkClosed(f"{self.link.address}: no connection")
+        send(self.link, run, Copying(loop.time() + self._timeout, str(self.link.address), hear))
+        await done
+
+    async def end_at(self, key: TopicPartition, offset: int) -> None:
+        """Have what stands beyond an offset, or a whole log that ends before it, set aside. Of ours alone."""
+        reply = await self.link.request(lambda opaque: encode(Msync(key, b"", offset, offset, opaque)), self._timeout)
+        if isinstance(reply, Value) or reply.status != Status.SUCCESS:
+            raise _refused(reply)
+
+
+def _refused(reply: Reply) -> Refused:
+    if isinstance(reply, Value):
+        return Refused(Status.ERROR, "answered with data")
+    return Refused(reply.status, reply.body.decode("utf-8", "replace"))

@@ -1,0 +1,92 @@
+"""A synchronous pair of ours: both have what was acknowledged, and nobody sees what only one has."""
+
+from pathlib import Path
+
+from metaq.record import HEADER_SIZE
+from tests.cluster.pair import KEY, ONE_TOPIC, files, master, slave, until
+from tests.embedding import Dial
+
+
+async def test_what_is_acknowledged_is_on_both_at_the_same_offset_and_under_the_same_id(tmp_path: Path) -> None:
+    async with slave(tmp_path / "slave") as second, master(tmp_path / "master", second.port) as first:
+        await first.up()
+        for number in range(20):
+            status, text = await first.put(b"message %d" % number, number % 2)
+            assert status == 200, text
+        log, copy = first.store.get(KEY), second.running.broker.store.get(KEY)
+        assert log is not None
+        assert copy is not None
+        assert log.confirmed == log.visible == copy.visible == log.end > 0
+    assert files(tmp_path / "master") == files(tmp_path / "slave") != {}
+
+
+async def test_a_put_without_a_slave_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
+    async with slave(tmp_path / "slave") as second:
+        port = second.port
+        async with master(tmp_path / "master", port) as first:
+            await first.up()
+            assert (await first.put(b"both"))[0] == 200
+            await second.end()
+            await first.down()
+            assert await first.put(b"nobody") == (500, "Slave is disconnected ")
+            log = first.store.get(KEY)
+            assert log is not None
+            assert log.end == HEADER_SIZE + len(b"both")
+
+
+async def test_a_slave_that_was_away_or_empty_gets_all_it_lacks_with_the_same_segments(tmp_path: Path) -> None:
+    small = {"maxSegmentSize": 1000}
+    async with slave(tmp_path / "away", system=small) as old:
+        port = old.port
+        async with master(tmp_path / "master", port, system=small) as first:
+            await first.up()
+            for _ in range(30):
+                assert (await first.put(b"x" * 100))[0] == 200
+            await old.end()
+            await first.down()
+            async with slave(tmp_path / "empty", port, system={"maxSegmentSize": 1 << 20}) as new:
+                await first.up()
+                assert (await first.put(b"after"))[0] == 200
+                assert new.running.broker.store.get(KEY) is not None
+            await first.down()
+            async with slave(tmp_path / "away", port):
+                await first.up()
+    assert len(files(tmp_path / "master")) > 3
+    assert files(tmp_path / "master") == files(tmp_path / "empty") == files(tmp_path / "away")
+
+
+async def test_a_master_that_lost_its_end_takes_it_back_from_the_slave(tmp_path: Path) -> None:
+    async with slave(tmp_path / "slave") as second:
+        async with master(tmp_path / "master", second.port) as first:
+            await first.up()
+            for number in range(10):
+                assert (await first.put(b"message %d" % number))[0] == 200
+        (segment,) = (tmp_path / "master" / "data" / "test-0").glob("*.meta")
+        whole = segment.read_bytes()
+        segment.write_bytes(whole[: 3 * (HEADER_SIZE + len(b"message 0"))])
+        async with master(tmp_path / "master", second.port) as first:
+            await first.up()
+            assert await first.read() == whole
+            assert (await first.put(b"more"))[0] == 200
+    assert files(tmp_path / "master") == files(tmp_path / "slave")
+
+
+async def test_a_slave_takes_no_puts_and_a_partition_it_does_not_have_says_so(tmp_path: Path) -> None:
+    more = ONE_TOPIC.replace("2", "3")
+    async with (
+        slave(tmp_path / "slave") as second,
+        master(tmp_path / "master", second.port, topics=more) as first,
+    ):
+        await first.up()
+        dial = Dial(second.port)
+        peer = await dial()
+        await peer.sends(b"put test 0 2 0 1\r\nhi")
+        await peer.gets(rb"result 500 .*slave of a synchronous pair.*")
+        await dial.end()
+        assert (await first.put(b"good", 1))[0] == 200
+        status, text = await first.put(b"bad", 2)
+        assert status == 500
+        assert "[partition 'test-2'] failed" in text
+        assert (await first.put(b"good", 1))[0] == 200
+        assert first.samsa.health.registered
+        await until(lambda: first.samsa.lines.behind == 0)
