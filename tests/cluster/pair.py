@@ -10,7 +10,7 @@ from typing import Final
 from metaq import app
 from metaq.config.pair import SamsaConfig
 from metaq.errors import Status
-from metaq.model import BrokerAddress, TopicPartition
+from metaq.model import TopicPartition
 from metaq.protocol.commands import Command, Get, Offset, Sync, Version
 from metaq.protocol.decoder import Decoder
 from metaq.protocol.encoder import put_reply, result, value_head
@@ -69,7 +69,7 @@ async def master(
     """Run a master whose slave is at a port of this machine."""
     folder.mkdir(exist_ok=True)
     config = configured(folder, settings(folder, system, topics=topics))
-    pair = SamsaConfig(slave=BrokerAddress(HERE, slave), send_timeout=1.0, check_interval=0.02)
+    pair = SamsaConfig(slave_host=HERE, slave_port=slave, send_timeout=1.0, check_interval=0.02)
     for name, value in options.items():
         object.__setattr__(pair, name, value)
     async with serving(config) as broker:

@@ -14,7 +14,6 @@ from metaq.config.keys import nearest
 from metaq.config.properties import parse as parse_properties
 from metaq.config.reading import INT32, shortened
 from metaq.errors import ConfigError
-from metaq.model import BrokerAddress
 
 KEYS: Final = (
     "slave",
@@ -39,7 +38,8 @@ class SamsaConfig:
     groups right before registering. `notify_command`: run with an event and the slave behind it; empty: none.
     """
 
-    slave: BrokerAddress
+    slave_host: str
+    slave_port: int
     send_timeout: float = 2.0
     failure_threshold: int = 100
     check_interval: float = 0.1
@@ -68,8 +68,10 @@ def parse(data: bytes, path: str = "samsa_master.properties") -> SamsaConfig:
     except ValueError as exc:
         raise ConfigError(f"{path}:{exc}") from exc
     file = _File(path, found)
+    host, port = file.address("slave")
     return SamsaConfig(
-        slave=file.address("slave"),
+        slave_host=host,
+        slave_port=port,
         send_timeout=file.number("sendToSlaveTimeoutInMills", 2000) / 1000,
         failure_threshold=file.number("slaveContinuousFailureThreshold", 100),
         check_interval=file.number("checkSlaveIntervalInMills", 100) / 1000,
@@ -99,7 +101,7 @@ class _File:
             raise ConfigError(f"{self.path}: {name}={text}: must be between 1 and {INT32[1]}")
         return int(text)
 
-    def address(self, name: str) -> BrokerAddress:
+    def address(self, name: str) -> tuple[str, int]:
         text = self.found.get(name, "")
         if not text:
             raise ConfigError(f"{self.path}: {name} must be set: HOST:PORT of the slave")
@@ -107,7 +109,7 @@ class _File:
         host = host.removeprefix("[").removesuffix("]")
         if not host or re.search(r"[\s/]", host) or not port.isdecimal() or not 0 < int(port[:6]) < 1 << 16:
             raise ConfigError(f"{self.path}: {name}={shortened(text)}: no HOST:PORT; write 10.0.0.2:8123")
-        return BrokerAddress(host, int(port))
+        return host, int(port)
 
     def command(self, name: str) -> tuple[str, ...]:
         try:

@@ -30,7 +30,7 @@ class Health:
     Words: `slave-lost`, `slave-back` (it has all there is), `unregistered`, `registered`.
     """
 
-    def __init__(self, config: SamsaConfig) -> None:
+    def __init__(self, config: SamsaConfig, slave: str) -> None:
         self.failures = 0
         self.failed_copies = 0
         self.events: dict[str, int] = {}
@@ -39,6 +39,7 @@ class Health:
         self.notify: Notify | None = None
         self.registered = True  # whoever starts the broker registers it first
         self._config = config
+        self._slave = slave
         self._wanted = True
         self._well = False
         self._changed = asyncio.Event()
@@ -55,7 +56,7 @@ class Health:
         if self._wanted:
             self._wanted = False
             log_.error("%s: %d copies failed in a row, the broker leaves ZooKeeper until its slave is well: %s",
-                self._config.slave, self._config.failure_threshold, reason)  # fmt: skip
+                self._slave, self._config.failure_threshold, reason)  # fmt: skip
             self._changed.set()
 
     def succeeded(self) -> None:
@@ -66,14 +67,14 @@ class Health:
         """Hear that the slave is there, or gone."""
         if not connected and not self._lost:
             self._lost = True
-            log_.error("%s: the slave is gone, puts are refused until it is back", self._config.slave)
+            log_.error("%s: the slave is gone, puts are refused until it is back", self._slave)
             self._tell("slave-lost", "the connection ended")
 
     def set_well(self, well: bool) -> None:
         """Hear whether the slave has all that it can have."""
         if well and not self._well:
             self.failures = 0
-            log_.info("%s: the slave has all there is", self._config.slave)
+            log_.info("%s: the slave has all there is", self._slave)
             if self._lost:
                 self._lost = False
                 self._tell("slave-back", "it has all there is")
@@ -118,4 +119,4 @@ class Health:
         while True:
             event, text = await self._told.get()
             if self.notify is not None and self._config.notify_command:
-                await self.notify([*self._config.notify_command, event, str(self._config.slave), text])
+                await self.notify([*self._config.notify_command, event, self._slave, text])

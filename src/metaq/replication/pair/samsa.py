@@ -14,7 +14,7 @@ from typing import Final
 from metaq.broker.broker import Broker
 from metaq.config.pair import SamsaConfig
 from metaq.errors import ClientError, NotCopied, Refused, RequestError, StoreError
-from metaq.model import TopicPartition
+from metaq.model import BrokerAddress, TopicPartition
 from metaq.net.link import Link, LinkOptions
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
@@ -41,13 +41,12 @@ class Samsa:
         self._store = broker.store
         self._config = config
         self._loop = asyncio.get_running_loop()
+        self.slave = BrokerAddress(config.slave_host, config.slave_port)
         body = broker.config.max_transfer_size
         options = LinkOptions(longest_delay=_LONGEST_DELAY, limits=Limits(reply=max(4 * body, 64 << 20)))
-        self.link = Link(
-            world.network, config.slave, random=world.random, options=options, on_change=self._link_changed
-        )
+        self.link = Link(world.network, self.slave, random=world.random, options=options, on_change=self._link_changed)
         self.lines = Lines()
-        self.health = Health(config)
+        self.health = Health(config, str(self.slave))
         self._catch_up = CatchUp(self._store, broker.puts, Slave(self.link, config.send_timeout))
         self._due: asyncio.Queue[Line] = asyncio.Queue()
         self._timers: dict[Line, asyncio.TimerHandle] = {}
@@ -108,7 +107,7 @@ class Samsa:
                 line.sent = end
                 done = partial(self._answered, line, run.log, end, both)
                 deadline = self._loop.time() + self._config.send_timeout
-                send(self.link, run, Copying(deadline, str(self._config.slave), done))
+                send(self.link, run, Copying(deadline, str(self.slave), done))
             else:
                 if line.live:
                     self._behind(line, f"it goes on at {run.offset}, sent is what ends at {line.sent}", own=False)
@@ -151,7 +150,7 @@ class Samsa:
         both.part(error)
 
     def _failure(self, key: TopicPartition) -> str:
-        return f"Put message to [slave '{self._config.slave}'] [partition '{key}'] failed"
+        return f"Put message to [slave '{self.slave}'] [partition '{key}'] failed"
 
     # -- catching up
 
