@@ -81,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         self._transport = transport
-        transport.set_write_buffer_limits(_HIGH_WATER_SENT)
+        transport.set_write_buffer_limits(_HIGH_WATER_SENT, 0)
         self.name = str(transport.get_extra_info("peername"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -259,6 +259,8 @@ class Connection(asyncio.BufferedProtocol):
             self._unsent += self._last
             self._connections.sending.take(self, self._last)
         self._transport.writelines(parts)
+        if self._last > _HIGH_WATER_SENT and not self._slow and self.unread():
+            self._transport.set_write_buffer_limits(0)  # slow at once: however little is left of it, all of it is kept
 
     def finish(self) -> None:
         """Close once everything sent so far, and what the disk is to bring, has left. Nothing is read any more."""
@@ -292,6 +294,8 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._slow = False
         self._connections.sending.give_some(self, self._unsent)
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(_HIGH_WATER_SENT, 0)
         self.active = True
         asyncio.get_running_loop().call_soon(self._go_on)  # not here: asyncio's transport must not be closed within it
 
