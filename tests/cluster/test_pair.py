@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from metaq.record import HEADER_SIZE
+from metaq.record import HEADER_SIZE, pack, walk
 from tests.cluster.pair import KEY, ONE_TOPIC, files, master, slave, until
-from tests.embedding import Dial
+from tests.embedding import Dial, configured, serving, settings
 
 
 async def test_what_is_acknowledged_is_on_both_at_the_same_offset_and_under_the_same_id(tmp_path: Path) -> None:
@@ -90,3 +90,43 @@ async def test_a_slave_takes_no_puts_and_a_partition_it_does_not_have_says_so(tm
         assert (await first.put(b"good", 1))[0] == 200
         assert first.samsa.health.registered
         await until(lambda: first.samsa.lines.behind == 0)
+
+
+async def test_roles_change_and_what_only_the_old_master_has_is_taken_or_set_aside(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    async with slave(two) as second, master(one, second.port) as first:
+        await first.up()
+        for number in range(5):
+            assert (await first.put(b"message %d" % number))[0] == 200
+    for folder, own in ((one, b"unseen by two"), (two, b"unseen by one")):
+        (path,) = (folder / "data" / "test-0").glob("*.meta")
+        path.write_bytes(path.read_bytes() + pack(1 << 50, 0, own))
+    async with slave(one) as old, master(two, old.port) as new:
+        await new.up()
+        assert (await new.put(b"goes on"))[0] == 200
+    assert files(one) == files(two)
+    bodies = [record.body for record in walk(b"".join(files(one).values()))]
+    assert bodies == [*(b"message %d" % number for number in range(5)), b"unseen by one", b"goes on"]
+    aside = b"".join(path.read_bytes() for path in (one / "data").rglob("aside/**/*") if path.is_file())
+    assert b"unseen by two" in aside
+
+
+async def test_a_slave_whose_log_ends_before_the_masters_begins_starts_anew(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    small = {"maxSegmentSize": 100}
+    async with slave(two, system=small) as second, master(one, second.port, system=small) as first:
+        await first.up()
+        assert (await first.put(b"x" * 80))[0] == 200
+    async with serving(configured(one, settings(one, small, topics=ONE_TOPIC))) as alone:
+        dial = Dial(alone.port)
+        peer = await dial()
+        for number in range(3):
+            assert b"result 200" in await peer.asks(b"put test 0 80 0 %d\r\n" % number + b"y" * 80)
+        await dial.end()
+    for path in sorted((one / "data" / "test-0").glob("*.meta"))[:2]:
+        path.unlink()
+    async with slave(two, system=small) as second, master(one, second.port, system=small) as first:
+        await first.up()
+        assert (await first.put(b"z"))[0] == 200
+    assert files(one) == files(two)
+    assert min(files(one)) > "0" * 19 + "0.meta"

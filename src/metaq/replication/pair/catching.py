@@ -11,9 +11,10 @@ from typing import Final
 
 from metaq.broker.puts import Puts
 from metaq.errors import MetaqError, NotCopied
+from metaq.record import HEADER_SIZE
 from metaq.replication.pair.comparing import Act, Ends, decide
 from metaq.replication.pair.lines import Line
-from metaq.replication.pair.records import append_piece, contents, first_size, whole
+from metaq.replication.pair.records import append_piece, contents, first_size, places, whole
 from metaq.replication.pair.remote import Slave
 from metaq.store.log import PartitionLog
 from metaq.store.reader import Cold, Parts
@@ -67,26 +68,61 @@ class CatchUp:
         await self._push(line, log)
 
     async def _meet(self, log: PartitionLog, theirs: Ends, at: int) -> int:
-        """Compare what stands before `at` on both; return up to where they are the same. Raises Fault."""
-        if await self._same(log, theirs, at):
-            return at
-        raise Fault(
-            f"{log.key} differs from the slave's before {at}: one of them was written to without the other."
-            f" Stop the slave, move its folder {log.key} away, and start it: it gets all of it again"
-        )
+        """Compare what stands before `at` on both; return up to where they are the same. Raises Fault.
 
-    async def _same(self, log: PartitionLog, theirs: Ends, at: int) -> bool:
-        begin = max(log.start, theirs.start, at - _WINDOW)
+        Where they are not, one of them was written to without the other. A slave of ours keeps its part aside, if they
+        have anything in common: else it may be the wrong slave.
+        """
+        first = max(log.start, theirs.start)
+        if await self._same(log, first, at) and await self._begins(log, at):
+            return at
+        common = await self._common(log, first, at) if self._slave.ours else first
+        if common == first:
+            raise Fault(
+                f"{log.key} differs from the slave's before {at}: one of them was written to without the other."
+                f" Stop the slave, move its folder {log.key} away, and start it: it gets all of it again"
+            )
+        log_.warning("%s differs from the slave's from %d on, which sets its part aside", log.key, common)
+        await self._slave.end_at(log.key, common)
+        return common
+
+    async def _same(self, log: PartitionLog, first: int, at: int) -> bool:
+        """Say whether both have the same right before `at`."""
+        begin = max(first, at - _WINDOW)
         while begin < at:
             data = await self._slave.read(log.key, begin, at - begin)
             if not data or data != await self._read(log, begin, len(data)):
                 return False
             begin += len(data)
-        if at < log.end:
-            head = await self._read(log, at, _CHUNK)
-            size = first_size(head)
-            return bool(size) and at + size <= log.end
         return True
+
+    async def _begins(self, log: PartitionLog, at: int) -> bool:
+        """Say whether a record of ours begins there, or the log ends."""
+        if at >= log.end:
+            return True
+        size = first_size(await self._read(log, at, HEADER_SIZE))
+        return bool(size) and at + size <= log.end
+
+    async def _common(self, log: PartitionLog, first: int, at: int) -> int:
+        """Return the end of the last record that both have. In order: by segments, then byte by byte within one."""
+        bases = [base for base in log.bases if first < base <= at]
+        low, high = 0, len(bases)
+        while low < high:
+            middle = (low + high) // 2
+            if await self._same(log, first, bases[middle]):
+                low = middle + 1
+            else:
+                high = middle
+        position = common = bases[low - 1] if low else first
+        while position < at:
+            data = await self._records(log, position)
+            theirs = await self._slave.read(log.key, position, len(data))
+            for place in places(data):
+                if data[place.start : place.end] != theirs[place.start : place.end]:
+                    return common
+                common = position + place.end
+            position = common
+        return common
 
     # -- to the slave
 
