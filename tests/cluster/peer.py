@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
@@ -75,6 +76,15 @@ class Peer:
         """Close the connection; the session goes on."""
         self._stream.close()
         self._socket.close()
+
+    def leave(self) -> None:
+        """Send no more, wait until the server has closed the connection, then drop it; fine if it is dropped."""
+        if not self._stream.closed:
+            with suppress(OSError):  # the server was first
+                self._socket.shutdown(socket.SHUT_WR)
+            while not self.is_closed():
+                pass
+            self.drop()
 
     def send_bytes(self, data: bytes) -> None:
         self._socket.sendall(data)

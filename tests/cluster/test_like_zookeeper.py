@@ -5,6 +5,7 @@ Zxids are compared relatively, times not at all.
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,14 +23,18 @@ CLIENTS: Final = 3
 
 
 class Side:
-    """One of the two servers, and the clients there. What they get is made comparable."""
+    """One of the two servers, and the clients there, once `meet` has brought them. What they get is made comparable."""
 
     def __init__(self, server: Coordinator) -> None:
         self._address = server.address
         self._peers: list[Peer | None] = [None] * CLIENTS
+        self._opened: list[Peer] = []  # all that ever were, for a failure must not leave one open
         self._sessions: dict[int, tuple[int, bytes]] = {}  # of each client
         self._named: dict[int, int] = {0: 0}  # session → the how manieth
         self._base = 0
+
+    def meet(self) -> None:
+        """Give each client a session, and find the zxid that others are relative to."""
         self.begin(0)
         answer = self.peer(0).ask(Op.SYNC, b"\0\0\0\1/")
         self._base = answer.zxid
@@ -37,9 +42,13 @@ class Side:
             self.begin(client)
 
     def close(self) -> None:
-        for peer in self._peers:
-            if peer is not None:
-                peer.drop()
+        for peer in self._opened:
+            peer.drop()
+
+    def _open(self, session: int = 0, password: bytes = bytes(16), *, timeout: int = 10_000, zxid: int = 0) -> Peer:
+        peer = Peer(self._address, session, password, timeout=timeout, zxid=zxid)
+        self._opened.append(peer)
+        return peer
 
     def peer(self, client: int) -> Peer:
         peer = self._peers[client]
@@ -48,7 +57,7 @@ class Side:
 
     def begin(self, client: int, timeout: int = 10_000) -> Any:
         """Give a client a new session."""
-        peer = self._peers[client] = Peer(self._address, timeout=timeout)
+        peer = self._peers[client] = self._open(timeout=timeout)
         self._sessions[client] = peer.session, peer.password
         self._named[peer.session] = len(self._named)
         return peer.timeout, self._named[peer.session], len(peer.password), peer.protocol
@@ -57,15 +66,10 @@ class Side:
         """Bring a client back to its session, while its old connection is there, or after that."""
         old = self.peer(client)
         if drop:
-            old.drop()
+            old.leave()  # 3.8 may take the new connection out of its books if it sees the old one's end at that moment
         session, password = self._sessions[client]
         try:
-            peer = Peer(
-                self._address,
-                session,
-                password if honest else bytes(16),
-                zxid=old.zxid + (1 << 40) * ahead,
-            )
+            peer = self._open(session, password if honest else bytes(16), zxid=old.zxid + (1 << 40) * ahead)
         except Closed:
             peer = None
         if not drop and peer is not None:
@@ -75,7 +79,7 @@ class Side:
             refused = None if peer is None else (peer.timeout, peer.password, peer.is_closed())
             if peer is not None:
                 peer.drop()
-            peer = self._peers[client] = Peer(self._address, session, password)
+            self._peers[client] = self._open(session, password)
             return refused
         self._peers[client] = peer
         return self._named[peer.session], peer.timeout
@@ -168,14 +172,13 @@ def servers(tmp_path: Path) -> Iterator[tuple[Coordinator, Coordinator]]:
 
 def live(servers: tuple[Coordinator, Coordinator], seed: int, steps: int) -> None:
     """Let clients do whatever comes to their minds, at both servers."""
-    sides = [Side(server) for server in servers]
-    try:
+    with ExitStack() as stack:
+        sides = [stack.enter_context(closing(Side(server))) for server in servers]
+        for side in sides:
+            side.meet()
         chance = Chance(seed, CLIENTS)
         for number in range(steps):
             step(sides, chance, f"METAQ_SEED={seed}, step {number}")
-    finally:
-        for side in sides:
-            side.close()
 
 
 def step(sides: list[Side], chance: Chance, where: str) -> None:
