@@ -18,13 +18,12 @@ from metaq.client.offsets import FileOffsets, MemoryOffsets, OffsetStore, SqlOff
 from metaq.client.options import ProducerKeywords, ProducerOptions
 from metaq.client.partitioner import ByKey, KeyFunction, Layout, Place, Selector, SelectorChoice, by_attribute
 from metaq.client.plain import Producer, Sent
-from metaq.client.preference import DEFAULT_MAX_LAG
 from metaq.client.producing.items import Spooled
 from metaq.client.producing.one_way import DEFAULT_WINDOW
 from metaq.client.producing.options import OneWayKeywords, OneWayOptions, OrderedKeywords, OrderedOptions
 from metaq.client.producing.plain import OneWayProducer, OrderedProducer
 from metaq.client.queue import Broker
-from metaq.client.reader import Start
+from metaq.client.reader import ReaderKeywords, Start
 from metaq.client.spool import Path, SpoolLimits
 from metaq.cluster.znodes import Position
 from metaq.errors import (
@@ -206,30 +205,10 @@ class MessageQueue:
         return Consumer(core, self._thread)
 
     def reader(
-        self,
-        topic: str,
-        partition: Place,
-        offset: Start = "earliest",
-        *,
-        max_size: int = 1 << 20,
-        timeout: float = 10.0,
-        give_up_after: float | None = None,
-        read_from: str = "master",
-        max_lag: float | None = DEFAULT_MAX_LAG,
+        self, topic: str, partition: Place, offset: Start = "earliest", **options: Unpack[ReaderKeywords]
     ) -> "Reader":
         """Return a reader of one partition."""
-        core = self._thread.make(
-            lambda: self._core.reader(
-                topic,
-                partition,
-                offset,
-                max_size=max_size,
-                timeout=timeout,
-                give_up_after=give_up_after,
-                read_from=read_from,
-                max_lag=max_lag,
-            )
-        )
+        core = self._thread.make(lambda: self._core.reader(topic, partition, offset, **options))
         return Reader(core, self._thread)
 
     def browse(self, topic: str, *, max_size: int = 1 << 20) -> "Browser":

@@ -22,13 +22,12 @@ from metaq.client.partitioner import (
     by_attribute,
     make_selector,
 )
-from metaq.client.preference import DEFAULT_MAX_LAG, check_max_lag, parse_preference
 from metaq.client.producer import Producer
 from metaq.client.producing.making import SpoolingProducers
 from metaq.client.producing.one_way import DEFAULT_WINDOW, OneWayProducer
 from metaq.client.producing.options import OneWayKeywords, OneWayOptions, OrderedKeywords, OrderedOptions
 from metaq.client.producing.ordered import OrderedProducer
-from metaq.client.reader import Reader, ReaderOptions, Start
+from metaq.client.reader import Reader, ReaderKeywords, ReaderOptions, Start
 from metaq.client.replay import find_offset
 from metaq.client.replicas import Replicas
 from metaq.client.routes import Routes
@@ -213,29 +212,13 @@ class MessageQueue:
         return consumer
 
     def reader(
-        self,
-        topic: str,
-        partition: Place,
-        offset: Start = "earliest",
-        *,
-        max_size: int = 1 << 20,
-        timeout: float = 10.0,
-        give_up_after: float | None = None,
-        read_from: str = "master",
-        max_lag: float | None = DEFAULT_MAX_LAG,
+        self, topic: str, partition: Place, offset: Start = "earliest", **options: Unpack[ReaderKeywords]
     ) -> Reader:
-        """Return a reader of one partition; see Reader, and ReaderOptions for the keywords.
-
-        `read_from` and `max_lag` are as for consumers; but "master" here is the master alone.
-        """
-        preference = parse_preference(read_from)
-        check_max_lag(max_lag)
+        """Return a reader of one partition; see Reader, and ReaderOptions for the keywords. Raises ConfigError."""
+        chosen = ReaderOptions(**options)
         if self._maker is not None:
-            self._maker.check(preference)
-        options = ReaderOptions(
-            max_size=max_size, timeout=timeout, give_up_after=give_up_after, read_from=preference, max_lag=max_lag
-        )
-        return self._reader(topic, partition, offset, options)
+            self._maker.check(chosen.preference)
+        return self._reader(topic, partition, offset, chosen)
 
     def browse(self, topic: str, *, max_size: int = 1 << 20) -> Browser:
         """Return the messages of all partitions up to where they end now; see Browser."""

@@ -2,13 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, TypedDict
 
 from metaq.client import asking
 from metaq.client.asking import Fetched
 from metaq.client.message import Block, Message, read_run
 from metaq.client.partitioner import Place, parse_partition
-from metaq.client.preference import DEFAULT_MAX_LAG, MASTER, Preference
+from metaq.client.preference import DEFAULT_MAX_LAG, MASTER, Preference, check_max_lag, parse_preference
 from metaq.client.replicas import Replicas
 from metaq.client.scan import find_record
 from metaq.client.source import Reached, Source
@@ -46,12 +46,29 @@ class ReaderOptions:
     longest_delay: float = 0.5
     give_up_after: float | None = None  # seconds of trouble without a break after which it is raised; None: never
     group: str = "pymetaq-reader"  # what the broker counts the gets under
-    read_from: Preference = MASTER
-    max_lag: float | None = DEFAULT_MAX_LAG  # of a slave, see Source
+    read_from: str = "master"  # as for consumers; but "master" is the master alone
+    max_lag: float | None = DEFAULT_MAX_LAG  # None: a slave may lag behind for ever
 
     def __post_init__(self) -> None:
         if self.max_size < 1:
             raise ConfigError(f"max_size is at least 1, not {self.max_size}")
+        parse_preference(self.read_from)
+        check_max_lag(self.max_lag)
+
+    @property
+    def preference(self) -> Preference:
+        """What `read_from` says."""
+        return parse_preference(self.read_from)
+
+
+class ReaderKeywords(TypedDict, total=False):
+    """Those of them that a user chooses, as keywords."""
+
+    max_size: int
+    timeout: float
+    give_up_after: float | None
+    read_from: str
+    max_lag: float | None
 
 
 class Reader:
@@ -71,6 +88,7 @@ class Reader:
         self._routes = replicas.routes
         self._source: Source | None = None  # None: only its master is asked
         self._options = options
+        self._preference = options.preference
         self._start = start
         self._offset: int | None = start if isinstance(start, int) else None  # where to fetch next
         self._size = options.max_size
@@ -269,11 +287,11 @@ class Reader:
         place = self._place = await self._routes.resolve(self._place, self._options.timeout)
         self._target = TopicPartition(self.topic, place.partition)
         options = self._options
-        if options.read_from == MASTER:
+        if self._preference == MASTER:
             return await self._routes.to_broker(place.broker_id, options.timeout)
         if self._source is None:
             key = ClusterPartition(self.topic, place)
-            self._source = self._replicas.source(key, options.read_from, options.max_lag, options.timeout)
+            self._source = self._replicas.source(key, self._preference, options.max_lag, options.timeout)
             self._source.begin(self.reached, self._read_elsewhere)
         return (await self._source.way()).link
 

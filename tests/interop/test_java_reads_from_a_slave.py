@@ -1,0 +1,53 @@
+"""An unmodified Java consumer reads from a slave: only its zk.zkConnect is another (docs/reading-from-a-slave.md)."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from metaq import aio
+from metaq.admin.copying import Copying
+from metaq.cluster.zk import ZooKeeperClient
+from tests.copies import Pair
+from tests.interop.conftest import Judge
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, zk: str) -> AsyncIterator[Pair]:
+    made = Pair(tmp_path, zk)
+    try:
+        yield await made.start()
+    finally:
+        await made.end()
+
+
+async def test_a_java_consumer_sent_to_the_slaves_root_reads_from_that_slave_alone(pair: Pair, judge: Judge) -> None:
+    produced = await judge("Produce", topic="test", count=30, size=50)
+    await pair.copy()
+    await judge("Produce", topic="test", count=10, size=50)  # the slave does not have these yet
+    java = await judge.start("Consume", topic="test", group="g", max_delay_ms=10, zk=f"{pair.hosts}/read-slave2")
+    ids = [(await java.until("message"))["id"] for _ in range(30)]
+    assert sorted(map(str, ids)) == sorted(str(event["id"]) for event in produced.of("sent"))
+    before = pair.gets(pair.slave)
+    while pair.gets(pair.slave) < before + 3:  # it waits at the slave's end
+        async with aio.connect(pair.url) as mq:
+            await mq.partitions("test")
+    await pair.copy()
+    for _ in range(10):
+        await java.until("message")
+    assert pair.gets(pair.master) == 2  # those of the copying
+
+
+async def test_a_group_goes_on_where_it_was_when_its_offsets_are_carried_over(pair: Pair, judge: Judge) -> None:
+    await judge("Produce", topic="test", count=20, size=50)
+    at_master = await judge("Consume", topic="test", group="g", count=20, max_delay_ms=10)
+    assert len(at_master.of("message")) == 20
+    produced = await judge("Produce", topic="test", count=5, size=50)
+    await pair.copy()
+    client = ZooKeeperClient(pair.hosts)
+    await client.connect()
+    copying = Copying(client, "/meta", "/read-slave2/meta")
+    await copying.apply("g", await copying.plan("g"))
+    await client.close()
+    there = await judge("Consume", topic="test", group="g", count=5, max_delay_ms=10, zk=f"{pair.hosts}/read-slave2")
+    assert [event["id"] for event in there.of("message")] == [event["id"] for event in produced.of("sent")]
