@@ -16,6 +16,8 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Protocol
 
+from metaq.admin.changing import TopicChanges
+from metaq.admin.taking import taking_requests
 from metaq.broker.broker import Broker
 from metaq.cluster.address import default_host
 from metaq.cluster.ports import Registry
@@ -85,11 +87,14 @@ class RegistryClient(Registry, Protocol):
 
 
 class Registration(Protocol):
-    """What a running broker asks of `cluster.registry`."""
+    """What a running broker asks of `cluster.registry`. `registry` None: it is not registered anywhere."""
 
+    @property
+    def registry(self) -> Registry | None: ...
     async def register(self, topics: Iterable[str]) -> None: ...
     def topic_appeared(self, topic: str) -> None: ...
     async def update(self, config: BrokerConfig, topics: Iterable[str]) -> None: ...
+    async def forget(self, topic: str) -> None: ...
     async def withdraw(self) -> None: ...
 
 
@@ -99,7 +104,7 @@ def zookeeper(config: ZooKeeperConfig) -> RegistryClient:
 
 
 class RunningBroker:
-    """A broker that serves. `address` is the one registered, `port` the one bound."""
+    """A broker that serves. `address` is the one registered, `port` the one bound; `changes` are those of topics."""
 
     def __init__(self, broker: Broker, address: BrokerAddress, registration: Registration, world: World) -> None:
         self.broker = broker
@@ -107,6 +112,8 @@ class RunningBroker:
         self.port = address.port
         self._registration = registration
         self._world = world
+        self._reloading = asyncio.Lock()
+        self.changes = TopicChanges(self, world)
 
     @property
     def config(self) -> BrokerConfig:
@@ -118,15 +125,20 @@ class RunningBroker:
 
         ZooKeeper is told before this returns if it answers within a few seconds, else as soon as it does.
         """
-        reloaded = await self._read()
-        _warn(reloaded.config)
-        await self.broker.configure(reloaded.config)
-        try:
-            async with asyncio.timeout(_TELL_REGISTRY):
-                await self._registration.update(reloaded.config, topics_of(self.broker))
-        except TimeoutError:
-            log.warning("ZooKeeper does not answer; it hears of the new configuration later")
-        return reloaded
+        async with self._reloading:
+            reloaded = await self._read()
+            _warn(reloaded.config)
+            await self.broker.configure(reloaded.config)
+            try:
+                async with asyncio.timeout(_TELL_REGISTRY):
+                    await self._registration.update(reloaded.config, topics_of(self.broker))
+            except TimeoutError:
+                log.warning("ZooKeeper does not answer; it hears of the new configuration later")
+            return reloaded
+
+    async def forget(self, topic: str) -> None:
+        """Have ZooKeeper forget a topic; return when it has."""
+        await self._registration.forget(topic)
 
     async def _read(self) -> Reloaded:
         """Read the file in a thread of its own: 10,000 topics take half a second."""
@@ -179,8 +191,11 @@ async def run(
         stack.push_async_callback(_withdraw, registration, listener, config)
         if not await _unless_stopped(registration.register(topics_of(broker)), stop, failure):
             return
+        running = RunningBroker(broker, address, registration, world)
+        if registration.registry is not None:
+            await stack.enter_async_context(taking_requests(running.changes, registration.registry, world))
         if ready is not None:
-            ready(RunningBroker(broker, address, registration, world))
+            ready(running)
         await _unless_stopped(asyncio.get_running_loop().create_future(), stop, failure)
 
 

@@ -9,9 +9,11 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -174,6 +176,13 @@ class OsFiles:
 
     def rename(self, source: str, target: str) -> None:
         os.replace(source, target)
+
+    def make_like(self, path: str, model: str) -> None:
+        """Give a file the mode of another, and its owner and group if we may."""
+        like = os.stat(model)
+        with suppress(PermissionError):
+            os.chown(path, like.st_uid, like.st_gid)
+        os.chmod(path, stat.S_IMODE(like.st_mode))
 
     def remove(self, path: str) -> None:
         os.remove(path)

@@ -96,6 +96,9 @@ class Files(Protocol):
     def rename(self, source: str, target: str) -> None:
         """Replace target atomically. Durable after sync_dir."""
 
+    def make_like(self, path: str, model: str) -> None:
+        """Give a file the mode of another, and its owner as far as we may."""
+
     def remove(self, path: str) -> None: ...
     def remove_dir(self, path: str) -> None:
         """Remove a directory that is empty."""

@@ -295,6 +295,10 @@ class SimDisk:
             changes = ((from_folder, from_name, None), (to_folder, to_name, node))
             self._change(Operation(None, "rename", source), lambda: self.media.name(*changes))
 
+    def make_like(self, path: str, model: str) -> None:
+        self._look("look_up", path)
+        self._look("look_up", model)
+
     def remove(self, path: str) -> None:
         self._look("look_up", path)
         folder, name = self.media.place(path)

@@ -8,6 +8,7 @@ Requests and replies are JSON objects, one a line, answered one after the other 
     {"command": "stats", "item": "topics"}                           → {"ok": true, "text": "STATS\\r\\n…"}
     {"command": "close-partitions", "topic": T, "start": 0, "end": 3} → {"ok": true}
     {"command": "open-partitions", "topic": T}                       → {"ok": true}
+    {"command": "change-topic", "action": "create", "topic": T, "settings": {KEY: TEXT}} → {"ok": true, …}
     {"command": "stop"}                                              → {"ok": true}, once the broker has stopped
     anything else, or what failed                                    → {"ok": false, "error": "one sentence"}
 
@@ -22,6 +23,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, Protocol
 
+from metaq.cluster.topic_nodes import read_change
+from metaq.config.editing import TopicChange
 from metaq.errors import MetaqError
 
 LONGEST_LINE: Final = 64 << 10  # bytes of a request
@@ -40,6 +43,7 @@ class Operations(Protocol):
     async def reload(self) -> Values: ...
     def close_partitions(self, topic: str, first: int, last: int) -> None: ...
     def open_partitions(self, topic: str) -> None: ...
+    async def change_topic(self, change: TopicChange) -> Values: ...
     async def stop(self) -> None:
         """Stop the broker; return when it has, and raise what kept it from stopping in order."""
 
@@ -132,6 +136,8 @@ class ControlServer:
                 operations.close_partitions(_text(request, "topic"), _number(request, "start"), _number(request, "end"))
             case "open-partitions":
                 operations.open_partitions(_text(request, "topic"))
+            case "change-topic":
+                return await operations.change_topic(read_change(request))
             case "stop":
                 await operations.stop()
             case other:

@@ -14,6 +14,7 @@ from metaq.app import RunningBroker, settle_process
 from metaq.app import run as run_broker
 from metaq.cli.home import Home
 from metaq.cli.local import Local, beside
+from metaq.config.editing import TopicChange
 from metaq.config.model import BrokerConfig
 from metaq.config.reload import Reloaded
 from metaq.errors import MetaqError
@@ -29,7 +30,6 @@ class Operator:
     wanted: asyncio.Event = field(default_factory=asyncio.Event)  # set: stop
     outcome: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     broker: RunningBroker | None = None
-    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def status(self) -> Values:
         """Return what is known without waiting."""
@@ -56,8 +56,12 @@ class Operator:
 
     async def reload(self) -> Values:
         """Read server.ini again; return what has changed by that. Raises ConfigError."""
-        async with self.reloading:
-            return report(await self._serving().reload())
+        return report(await self._serving().reload())
+
+    async def change_topic(self, change: TopicChange) -> Values:
+        """Create, alter or drop a topic; return what has become of it. Raises MetaqError or OSError."""
+        done = await self._serving().changes.apply(change)
+        return {"text": done.text, "kept": done.kept}
 
     def close_partitions(self, topic: str, first: int, last: int) -> None:
         """Answer puts and gets of these partitions with 403 from here on. Raises ValueError."""

@@ -1,4 +1,4 @@
-"""`metaq topics list|show`: what topics a cluster has, and their partitions."""
+"""`metaq topics list|show`: what topics a cluster has, and their partitions. Changes are in `topic_changes`."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -15,12 +15,15 @@ from metaq.net.loop import run
 class TopicCommands(Commands):
     """The words after `metaq topics`."""
 
-    sources: ClassVar[Mapping[str, str]] = {name: f"metaq.cli.topics:{name}_" for name in ("list", "show")}
+    sources: ClassVar[Mapping[str, str]] = {
+        **{name: f"metaq.cli.topics:{name}_" for name in ("list", "show")},
+        **{name: f"metaq.cli.topic_changes:{name}_" for name in ("create", "alter", "drop")},
+    }
 
 
 @click.group(cls=TopicCommands)
 def topics() -> None:
-    """Topics: their brokers and partitions, and how much they hold."""
+    """Topics: their brokers and partitions, how much they hold; create, alter, drop them without a restart."""
 
 
 @click.command("list")

@@ -142,6 +142,16 @@ class Announcement:
         self._written.update(changed)
         return len(changed)
 
+    async def retract(self, topics: Iterable[str]) -> None:
+        """Take the nodes of these topics away, those written in this session. Not for more than AT_ONCE."""
+        written = {topic: self._written[topic] for topic in topics if topic in self._written}
+        nodes = [path for topic, visible in written.items() for path, _ in self._nodes(topic, visible)]
+        for error in await self._registry.apply([Delete(path) for path in nodes], session=self._session):
+            if error is not None and not isinstance(error, NoNode):
+                raise error
+        for topic in written:
+            del self._written[topic]
+
     async def verify(self, changed: Changed) -> bool:
         """Return whether all that was written is still there and ours; what is not will be written again.
 

@@ -6,6 +6,7 @@
 <root>/consumers/<g>/owners/<t>/<b>-<n>
 <root>/consumers/<g>/offsets/<t>/<b>-<n>
 <root>/pymetaq/leftovers/<g>                held by who removes owner nodes that no session ends
+<root>/pymetaq/topics/…                     changes of topics that a command asks all brokers for, see `topic_nodes`
 <root>/pymetaq/…                            ours alone; no Java client looks there
 """
 

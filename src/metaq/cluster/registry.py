@@ -51,6 +51,7 @@ class BrokerRegistration:
         self._announcement = Announcement(registry, Paths(config.zookeeper.root), self._identity)
         self._topics: dict[str, None] = {}  # in the order in which they came
         self._new: dict[str, None] = {}  # of them, those not looked at yet
+        self._gone: dict[str, None] = {}  # topics whose nodes are to be taken away
         self._all_due = True  # all of them are to be looked at: the session or their settings are new
         self._generation = 0  # of the configuration: its checksum is written again with each
         self._wake = asyncio.Event()
@@ -60,6 +61,11 @@ class BrokerRegistration:
         self._waiters: list[asyncio.Future[None]] = []
         self._served: list[asyncio.Future[None]] = []  # those for whom the tree is being written now
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """Where it is registered."""
+        return self._registry
 
     async def register(self, topics: Iterable[str]) -> None:
         """Register the broker and topics, with the settings they have in the configuration; return when it is done.
@@ -99,6 +105,14 @@ class BrokerRegistration:
         self._generation += 1
         self._all_due = True
         self._want(topics)
+        if self._task is not None:
+            await self._settled()
+
+    async def forget(self, topic: str) -> None:
+        """Take the nodes of a topic away; return when it is done. It may be registered again afterwards."""
+        self._topics.pop(topic, None)
+        self._new.pop(topic, None)
+        self._gone[topic] = None
         if self._task is not None:
             await self._settled()
 
@@ -173,6 +187,7 @@ class BrokerRegistration:
             config = self._config
             self._all_due |= await self._announcement.begin()
             await self._announcement.announce(config.checksum, self._generation)
+            await self._retract()
             written = await self._publish(config)
             if written or not self._was_registered:
                 log.info("broker %s: registered at %s, %d topics", self._identity, self._identity.address, written)
@@ -189,6 +204,13 @@ class BrokerRegistration:
                 return
             self._audit_due = self._all_due = True
             await self._before_repair()
+
+    async def _retract(self) -> None:
+        """Take away the nodes of topics to be forgotten; one that came again meanwhile keeps them."""
+        gone = list(self._gone)
+        await self._announcement.retract(topic for topic in gone if topic not in self._topics)
+        for topic in gone:
+            self._gone.pop(topic, None)
 
     async def _publish(self, config: BrokerConfig) -> int:
         """Write the topics that are new or changed; return how many. Other tasks have their turn in between."""
@@ -234,6 +256,8 @@ class BrokerRegistration:
 class NoRegistry:
     """zk.zkEnable=false: nobody looks this broker up."""
 
+    registry = None
+
     async def register(self, topics: Iterable[str]) -> None:
         """Do nothing."""
 
@@ -244,6 +268,9 @@ class NoRegistry:
         """Do nothing."""
 
     async def update(self, config: BrokerConfig, topics: Iterable[str]) -> None:
+        """Do nothing."""
+
+    async def forget(self, topic: str) -> None:
         """Do nothing."""
 
     async def withdraw(self) -> None:

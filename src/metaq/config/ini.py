@@ -50,20 +50,23 @@ def parse(data: bytes) -> dict[str, Section]:
     """
     sections: dict[str, Section] = {}
     current: Section | None = None
-    for number, line in _logical_lines(data.decode("utf-8-sig", "replace")):
+    for number, _, line in lines(data.decode("utf-8-sig", "replace")):
         if line.startswith("["):
-            name = _section_name(number, line)
+            name = section_name(number, line)
             current = sections.setdefault(name, Section(name, number))
             continue
-        option = _option(number, line)
+        option = read_option(number, line)
         if current is None:
             raise IniError(number, line, "stands before the first section; a file begins with [system]")
         current.options[option.name] = option
     return sections
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each line that is neither blank nor comment, trimmed and joined, with the number it begins on."""
+def lines(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield each line that is neither blank nor comment, trimmed and joined, after the numbers it begins and ends on.
+
+    Raises IniError as `parse`, as do `section_name` and `read_option` for what they are given of it.
+    """
     parts: list[str] = []
     start = 0
     for number, raw in enumerate(LINE_END.split(text), 1):
@@ -75,13 +78,14 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         if (len(line) - len(line.rstrip("\\"))) % 2:
             parts.append(line[:-1])
             continue
-        yield start, "".join((*parts, line))
+        yield start, number, "".join((*parts, line))
         parts.clear()
     if parts:
         raise IniError(start, "".join(parts) + "\\", "the backslash joins the next line, but the file ends; write \\\\")
 
 
-def _section_name(number: int, line: str) -> str:
+def section_name(number: int, line: str) -> str:
+    """Return the name in a line that begins with [."""
     if not line.endswith("]"):
         raise IniError(number, line, "a section ends with ]; a comment needs a line of its own")
     name = _unescape(number, line, line[1:-1].strip(BLANKS))
@@ -90,7 +94,8 @@ def _section_name(number: int, line: str) -> str:
     return name
 
 
-def _option(number: int, line: str) -> Option:
+def read_option(number: int, line: str) -> Option:
+    """Return the option that any other line is."""
     operator = re.search("[=:]", line)
     if operator is None:
         raise IniError(number, line, "neither a [section] nor name=value; a comment begins with ; or #")

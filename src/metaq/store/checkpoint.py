@@ -131,8 +131,8 @@ def save(files: Files, place: str, checkpoint: Checkpoint) -> None:
     replace_file(files, place, "checkpoint", encode(checkpoint))
 
 
-def replace_file(files: Files, place: str, name: str, data: bytes) -> None:
-    """Write a file whole or not at all, durably. Blocks."""
+def replace_file(files: Files, place: str, name: str, data: bytes, *, like: bool = False) -> None:
+    """Write a file whole or not at all, durably. Blocks. `like`: with the mode of the one there is."""
     path = f"{place}/{name}"
     fd = files.open(path + ".new", write=True, create=True)
     try:
@@ -141,5 +141,7 @@ def replace_file(files: Files, place: str, name: str, data: bytes) -> None:
         files.fdatasync(fd)
     finally:
         files.close(fd)
+    if like:
+        files.make_like(path + ".new", path)
     files.rename(path + ".new", path)
     files.sync_dir(place)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from metaq.admin.control import LONGEST_LINE, ControlServer, Values, bind, short_address
 from metaq.cli.control import ControlClient, Refusal, Unreachable
+from metaq.config.editing import TopicChange
 from metaq.errors import ConfigError
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -41,6 +42,10 @@ class FakeBroker:
 
     def open_partitions(self, topic: str) -> None:
         self.calls.append(("open", topic))
+
+    async def change_topic(self, change: TopicChange) -> Values:
+        self.calls.append(("change", change))
+        return {"text": str(change), "kept": None}
 
     async def stop(self) -> None:
         await self.stopped.wait()
@@ -77,6 +82,18 @@ async def ask(streams: Streams, line: bytes) -> dict[str, object]:
         ({"command": "open-partitions", "topic": "t"}, {"ok": True}),
         ({"command": "close-partitions", "topic": "t", "start": 0, "end": 3}, {"ok": True}),
         ({"command": "reload"}, {"ok": False, "error": "server.ini:3: no"}),
+        (
+            {"command": "change-topic", "action": "alter", "topic": "t", "settings": {"stat": "true"}},
+            {"ok": True, "text": "alter t stat=true", "kept": None},
+        ),
+        (
+            {"command": "change-topic", "action": "rename", "topic": "t", "settings": {}},
+            {"ok": False, "error": "'rename' is not a valid Action"},
+        ),
+        (
+            {"command": "change-topic", "action": "alter", "topic": "t", "settings": {"numPartitions": 3}},
+            {"ok": False, "error": "settings must be an object of texts"},
+        ),
         ({"command": "open-partitions"}, {"ok": False, "error": "topic must be a text"}),
         (
             {"command": "close-partitions", "topic": "t", "start": True, "end": 3},
