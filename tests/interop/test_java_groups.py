@@ -80,10 +80,17 @@ async def test_a_java_consumer_and_a_member_of_ours_share_and_hand_over_partitio
             """Wait until the tree says that these members own the partitions of these numbers."""
             wanted = {f"0-{n}": f"g_{name}" for name, numbers in expected.items() for n in numbers}
 
-            async def so() -> bool:
-                return {text: name for text, (name, _) in (await owners(client, TOPIC)).items()} == wanted
+            found: dict[str, str] = {}
 
-            await until_async(so)
+            async def so() -> bool:
+                nonlocal found
+                found = {text: name for text, (name, _) in (await owners(client, TOPIC)).items()}
+                return found == wanted
+
+            try:
+                await until_async(so)
+            except TimeoutError:
+                raise AssertionError(f"they own {found}, not {wanted}") from None
 
         member.party.taking = start
         java = await judge.start("Consume", id="j", **JAVA)
@@ -102,6 +109,7 @@ async def test_a_java_consumer_and_a_member_of_ours_share_and_hand_over_partitio
         await java.java.kill()
         await owned(p="0123")
         other = await judge.start("Consume", id="a", **JAVA)
+        await other.until("subscribed")  # a process may take its time to start
         await owned(a="01", p="23")
         await until(lambda: member.numbers == ["0-2", "0-3"])
         begun = time.monotonic()
