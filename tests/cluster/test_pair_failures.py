@@ -195,3 +195,24 @@ async def test_a_slave_in_java_whose_end_is_no_boundary_here_is_refused_and_name
         assert line.reason in text
         assert java.logs[KEY] == other
         assert sum("is not copied" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_what_the_slave_lacks_is_not_seen_after_a_restart_of_the_master_either(
+    java: JavaLike, tmp_path: Path
+) -> None:
+    async with master(tmp_path, java.port) as first:
+        await first.up()
+        assert (await first.put(b"before"))[0] == 200
+        java.does = Does.HANG_UP
+        assert (await first.put(b"hidden"))[0] == 500
+        port = java.port
+        await java.close()
+        await first.down()
+        await until((tmp_path / "data" / "pymetaq" / "pair-behind").exists)
+    async with master(tmp_path, port) as first:
+        assert bodies(await first.read()) == [b"before"]
+        java.does = Does.STORE
+        await java.open(port)
+        await first.up()
+        assert bodies(await first.read()) == [b"before", b"hidden"]
+        await until(lambda: not (tmp_path / "data" / "pymetaq" / "pair-behind").exists())

@@ -10,26 +10,21 @@ import logging
 from typing import Final
 
 from metaq.broker.puts import Puts
-from metaq.errors import MetaqError, NotCopied
+from metaq.errors import NotCopied
 from metaq.record import HEADER_SIZE
 from metaq.replication.pair.comparing import Act, Ends, decide
 from metaq.replication.pair.lines import Line
+from metaq.replication.pair.local import CHUNK, Fault, read, read_records
 from metaq.replication.pair.records import append_piece, contents, first_size, places, whole
 from metaq.replication.pair.remote import Slave
 from metaq.store.log import PartitionLog
-from metaq.store.reader import Cold, Parts
 from metaq.store.replicating import Run
 from metaq.store.store import MessageStore
 
 log_ = logging.getLogger(__name__)
 
-_CHUNK: Final = 1 << 20  # bytes that are copied at a time
 _WINDOW: Final = 64 << 10  # bytes below the lower end that are compared
 _NOTHING: Final = Ends(0, 0)
-
-
-class Fault(MetaqError):
-    """A partition cannot be made the same on both; the text says what to do."""
 
 
 class CatchUp:
@@ -91,7 +86,7 @@ class CatchUp:
         begin = max(first, at - _WINDOW)
         while begin < at:
             data = await self._slave.read(log.key, begin, at - begin)
-            if not data or data != await self._read(log, begin, len(data)):
+            if not data or data != await read(self._store, log, begin, len(data)):
                 return False
             begin += len(data)
         return True
@@ -100,7 +95,7 @@ class CatchUp:
         """Say whether a record of ours begins there, or the log ends."""
         if at >= log.end:
             return True
-        size = first_size(await self._read(log, at, HEADER_SIZE))
+        size = first_size(await read(self._store, log, at, HEADER_SIZE))
         return bool(size) and at + size <= log.end
 
     async def _common(self, log: PartitionLog, first: int, at: int) -> int:
@@ -115,7 +110,7 @@ class CatchUp:
                 high = middle
         position = common = bases[low - 1] if low else first
         while position < at:
-            data = await self._records(log, position)
+            data = await read_records(self._store, log, position)
             theirs = await self._slave.read(log.key, position, len(data))
             for place in places(data):
                 if data[place.start : place.end] != theirs[place.start : place.end]:
@@ -135,40 +130,11 @@ class CatchUp:
             await self._quiet(log)
             if line.sent == log.end:
                 return
-            data = await self._records(log, line.sent)
+            data = await read_records(self._store, log, line.sent)
             run = Run(log, log.base_of(line.sent), line.sent, data)
             await self._slave.append(run)
             line.sent += len(data)
             self._confirm(log, line.sent)
-
-    async def _records(self, log: PartitionLog, offset: int) -> bytes:
-        """Return whole records from `offset` on: a chunk, or one that is larger. Raises Fault."""
-        data = await self._read(log, offset, _CHUNK)
-        size = whole(data)
-        if not size:
-            data = await self._read(log, offset, first_size(data))
-            size = whole(data)
-        if not size:
-            raise Fault(f"{log.key}: no record at {offset}, nothing behind it can be copied")
-        return data[:size]
-
-    async def _read(self, log: PartitionLog, offset: int, size: int) -> bytes:
-        """Return what the log has from `offset` on, at most `size`, less where a segment ends."""
-        found = self._store.slice(log, offset, size, log.visible)
-        if not isinstance(found, Cold):
-            return b"".join(found)
-        read: asyncio.Future[Parts] = asyncio.get_running_loop().create_future()
-
-        def done(parts: Parts | None, error: BaseException | None) -> None:
-            if read.done():
-                return
-            if parts is None:
-                read.set_exception(error or OSError("nothing read"))
-            else:
-                read.set_result(parts)
-
-        self._store.read_cold(found, done)
-        return b"".join(await read)
 
     # -- from the slave
 
@@ -188,9 +154,9 @@ class CatchUp:
             line.pulling = False
 
     async def _their_records(self, log: PartitionLog, end: int) -> bytes:
-        data = await self._slave.read(log.key, log.end, _CHUNK)
+        data = await self._slave.read(log.key, log.end, CHUNK)
         while not whole(data):
-            more = await self._slave.read(log.key, log.end + len(data), min(_CHUNK, end - log.end - len(data)))
+            more = await self._slave.read(log.key, log.end + len(data), min(CHUNK, end - log.end - len(data)))
             if not more or not first_size(data + more):
                 raise Fault(f"{log.key}: no record at {log.end} of the slave's log, nothing behind it can be copied")
             data += more

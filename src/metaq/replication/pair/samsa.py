@@ -18,13 +18,16 @@ from metaq.model import BrokerAddress, TopicPartition
 from metaq.net.link import Link, LinkOptions
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
-from metaq.replication.pair.catching import CatchUp, Fault
+from metaq.replication.pair.catching import CatchUp
 from metaq.replication.pair.health import Health
 from metaq.replication.pair.lines import Line, Lines
+from metaq.replication.pair.local import Fault
+from metaq.replication.pair.noted import Noted
 from metaq.replication.pair.remote import Slave
 from metaq.replication.pair.sending import Both, Copying, send
 from metaq.store.log import EVERYTHING, Gate, PartitionLog
 from metaq.store.replicating import Run
+from metaq.store.store import place_of
 
 log_ = logging.getLogger(__name__)
 
@@ -51,11 +54,18 @@ class Samsa:
         self._due: asyncio.Queue[Line] = asyncio.Queue()
         self._timers: dict[Line, asyncio.TimerHandle] = {}
         self._settled = asyncio.Event()
+        self._worker = world.threads.worker("metaq-pair")
+        self._noted = Noted(world.files, place_of(broker.config).own, self._worker)
+        self._to_note = asyncio.Event()
 
     def attach(self) -> None:
-        """Have every round copied from here on. What the store has already counts as copied until it is compared."""
+        """Have every round copied from here on. Blocks for a moment. Raises ConfigError, OSError.
+
+        What the store has counts as copied until it is compared, but for what was noted as lacking at the slave.
+        """
+        noted = self._noted.read()
         for log in self._store.all():
-            log.confirmed = log.end
+            log.confirmed = min(log.end, noted.get(log.key, log.end))
         self._store.rounds.replicator = self
         self._broker.puts.check = self.check
         self._broker.puts.forget()
@@ -68,10 +78,12 @@ class Samsa:
                 for number in range(_WORKERS):
                     tasks.create_task(self._work(), name=f"catch-up {number}")
                 tasks.create_task(self.health.run(), name="health of the pair")
+                tasks.create_task(self._note(), name="notes of the pair")
         finally:
             for timer in self._timers.values():
                 timer.cancel()
             await self.link.close()
+            self._worker.close()
 
     async def settled(self, timeout: float) -> bool:
         """Wait until the slave has all there is; False: it has not after `timeout` seconds."""
@@ -176,6 +188,7 @@ class Samsa:
         """Have a partition brought up again; nothing is put into it meanwhile."""
         self.lines.set_behind(line, reason, own=own)
         self._broker.puts.forget()
+        self._to_note.set()
         if self.link.is_open and not line.queued:
             line.queued = True
             self._due.put_nowait(line)
@@ -196,7 +209,17 @@ class Samsa:
                 if self.link.is_open:
                     self.lines.set_live(line)
                     self._broker.puts.forget()
+                    self._to_note.set()
             self._look()
+
+    async def _note(self) -> None:
+        """Keep on disk what is here alone. Raises OSError."""
+        while True:
+            await self._to_note.wait()
+            self._to_note.clear()
+            logs = [log for log in self._store.all() if log.confirmed < log.end]
+            lines = [(log, self.lines.get(log.key)) for log in logs]
+            await self._noted.write({log.key: log.confirmed for log, line in lines if line and not line.live})
 
     def _failed(self, line: Line, exc: Exception) -> None:
         """Say what is wrong, once, and try again after a while; or when there is a connection again."""

@@ -1,0 +1,71 @@
+"""recoverOffset: groups go on behind the message that they had last, wherever it stands now."""
+
+from pathlib import Path
+
+from metaq.cluster.memory import MemoryRegistry, MemoryTree
+from metaq.model import TopicPartition
+from metaq.record import walk
+from metaq.replication.pair.recovering import recover_offsets
+from metaq.store.store import MessageStore
+from tests.embedding import Dial, configured, serving, settings
+
+TOPIC = "[topic=test]\nnumPartitions=1\n"
+
+
+async def filled(store: MessageStore, port: int) -> list[tuple[int, int]]:
+    """Put 40 messages into several segments; return (id, end) of each."""
+    dial = Dial(port)
+    peer = await dial()
+    for number in range(40):
+        assert b"result 200" in await peer.asks(b"put test 0 50 0 %d\r\n" % number + b"%050d" % number)
+    await dial.end()
+    log = store.get(TopicPartition("test", 0))
+    assert log is not None
+    assert len(log.bases) > 3
+    ends = []
+    for base, stop in zip(log.bases, [*log.bases[1:], log.end], strict=True):
+        found = store.slice(log, base, stop - base)
+        assert isinstance(found, list)
+        ends += [(record.id, base + record.position + 70) for record in walk(b"".join(found))]
+    return ends
+
+
+async def test_each_group_goes_on_behind_the_message_it_had_last(tmp_path: Path) -> None:
+    async with serving(configured(tmp_path, settings(tmp_path, {"maxSegmentSize": 600}, topics=TOPIC))) as broker:
+        store = broker.running.broker.store
+        ends = await filled(store, broker.port)
+        registry = MemoryRegistry(MemoryTree())
+        await registry.connect()
+        (first_id, first_end), (third_id, third_end), (last_id, last_end) = ends[0], ends[2], ends[-1]
+        before = {
+            "moved": f"{third_id}-{third_end + 111}",
+            "right": f"{last_id}-{last_end}",
+            "first": f"{first_id}-0",
+            "between": f"{third_id + 1}-7",
+            "ahead": f"{last_id + 1000}-999999",
+            "older": f"{first_id - 1}-50",
+            "new": "-1-0",
+            "ancient": "1234",
+            "odd": "not a number",
+        }
+        for group, text in before.items():
+            await registry.create(f"/meta/consumers/{group}/offsets/test/0-0", text.encode())
+        await registry.create("/meta/consumers/idle/ids", None)
+        assert await recover_offsets(registry, "/meta", 0, store) == 5
+        after = {}
+        for group in before:
+            node = await registry.get(f"/meta/consumers/{group}/offsets/test/0-0")
+            assert node is not None
+            assert node.data is not None
+            after[group] = node.data.decode()
+        assert after == {
+            "moved": f"{third_id}-{third_end}",
+            "right": f"{last_id}-{last_end}",
+            "first": f"{first_id}-{first_end}",
+            "between": f"{third_id + 1}-{third_end}",
+            "ahead": f"{last_id + 1000}-{last_end}",
+            "older": f"{first_id - 1}-0",
+            "new": "-1-0",
+            "ancient": "1234",
+            "odd": "not a number",
+        }
