@@ -142,8 +142,6 @@ class FakeBroker:
         if self._server is not None:
             self._server.close()
             self._server = None
-            for _ in range(3):
-                await asyncio.sleep(0)  # one that was accepted just now has its transport then
         self.drop_all()
         while self.peers:
             await asyncio.sleep(0)

@@ -265,6 +265,7 @@ async def test_whatever_comes_and_goes_every_message_comes_once_and_in_order(ext
                     await asyncio.sleep(0)
                 got += await take(consumer, 15)
                 await broker.start()
+                await has_peers(broker)
         got += await take(consumer, number - len(got))
         assert got == [b"%d" % each for each in range(number)]
 
@@ -306,6 +307,11 @@ async def test_other_words_and_times_are_refused(mq: metaq.aio.MessageQueue, wor
         mq.consumer("t", group="g", read_from=words)
     with pytest.raises(ConfigError, match="max_lag is more than 0 seconds"):
         mq.reader("t", 0, max_lag=0)
+
+
+async def has_peers(broker: FakeBroker) -> None:
+    """Return when somebody is connected to it."""
+    await until(lambda: broker.peers)
 
 
 async def until_end(reader: Reader, count: int) -> AsyncIterator[Message]:

@@ -102,7 +102,8 @@ class Replicas:
             addresses |= here
         links = [self.routes.links.to(address) for address in addresses]
         await self._measure([link for link in links if link.is_open])
-        await asyncio.gather(*(source.review() for source in sources if source in self._sources))
+        now = asyncio.get_running_loop().time()
+        await asyncio.gather(*(each.review() for each in sources if each.due <= now and each in self._sources))
 
     async def _measure(self, links: Iterable[Link]) -> None:
         await asyncio.gather(*map(self._ping, links))

@@ -22,6 +22,7 @@ _AVOID: Final = 0.5  # seconds after trouble with one; doubled while that keeps 
 _AVOID_MOST: Final = 60.0
 _QUICKLY: Final = 2.0  # seconds for an answer that only helps to choose
 _GROUP: Final = "pymetaq-reader"
+_ROUND: Final = 1.0  # seconds between two looks while another is preferred, or there may be a lag
 _OFTEN: Final = 0.05  # seconds between two looks at least, and
 _SELDOM: Final = 10.0  # at most
 
@@ -69,6 +70,7 @@ class Source:
         self._read: deque[tuple[float, int]] = deque()  # times, and where reading had come to
         self._lacks: tuple[float, int] | None = None  # since when a slave lacks what is before this offset
         self._checked = 0.0
+        self.due = 0.0  # when to look after it next, by the loop's clock
 
     def begin(self, where: Callable[[], Reached | None], moved: Callable[[], None]) -> None:
         """Be looked after until `end`. `moved` is called when it is to be read from another broker from now on."""
@@ -110,10 +112,12 @@ class Source:
 
     async def review(self) -> None:
         """See whether another broker is the one to read from now; say so then."""
+        now = asyncio.get_running_loop().time()
         current, place = self._current, self._where()
+        self.due = now + min(self.every, _ROUND)
         if current is None or place is None:
             return
-        self._remember(place.offset)
+        self._remember(now, place.offset)
         better = await self._better(current, place.offset)
         if better is None and await self._is_too_far_behind(current, place):
             better = await self._instead_of(current, place.offset)
@@ -121,8 +125,7 @@ class Source:
             self._settle(better, -1)
             self._moved()
 
-    def _remember(self, offset: int) -> None:
-        now = asyncio.get_running_loop().time()
+    def _remember(self, now: float, offset: int) -> None:
         self._read.append((now, offset))
         since = now - (DEFAULT_MAX_LAG if self._max_lag is None else self._max_lag) / 2
         while len(self._read) > 1 and self._read[1][0] <= since:
@@ -133,6 +136,8 @@ class Source:
         candidates = await self._candidates()
         if current not in candidates:
             return None  # the next question chooses
+        if current == candidates[0] and self._lacks is None:
+            self.due += self.every  # all is as it should be
         preferred = candidates[: candidates.index(current)]
         return await self._first_that_can(preferred, min(self._read[0][1], offset))
 
@@ -160,15 +165,15 @@ class Source:
             if now - self._checked >= self.every:
                 self._checked = now
                 master = (await self._replicas.routes.directory.brokers()).get(self.key.partition.broker_id)
-                bounds = None if master is None else await self._bounds(master)
-                if bounds is not None and bounds[1] > place.offset:
-                    self._lacks = now, bounds[1]
+                end = None if master is None else await self._end(master)
+                if end is not None and end > place.offset:
+                    self._lacks, self.due = (now, end), now
             return False
         if now - self._lacks[0] <= self._max_lag:
             return False
         lacks = self._lacks[1]
-        bounds = await self._bounds(current.address)  # perhaps it is the reader that does not come on
-        return bounds is None or bounds[1] < lacks
+        end = await self._end(current.address)  # perhaps it is the reader that does not come on
+        return end is None or end < lacks
 
     async def _candidates(self) -> list[Candidate]:
         routes, broker_id = self._replicas.routes, self.key.partition.broker_id
@@ -237,15 +242,24 @@ class Source:
         try:
             async with asyncio.timeout(_QUICKLY):
                 first = await asking.nearest_offset(link, self._target, _GROUP, 0, _QUICKLY)
-                end = await asking.nearest_offset(link, self._target, _GROUP, asking.LATEST, _QUICKLY)
         except (ClientError, TimeoutError):
             return None
-        return first or 0, end or 0
+        end = await self._end(address)
+        return None if end is None else (first or 0, end)
+
+    async def _end(self, address: BrokerAddress) -> int | None:
+        """Return where the partition ends there; None: no answer soon."""
+        try:
+            async with asyncio.timeout(_QUICKLY):
+                link = self._replicas.routes.links.to(address)
+                return await asking.nearest_offset(link, self._target, _GROUP, asking.LATEST, _QUICKLY) or 0
+        except (ClientError, TimeoutError):
+            return None
 
     def _settle(self, chosen: Candidate, generation: int) -> None:
         if chosen != self._current:
             log.info("%s: read from %s (read_from %s)", self.key, chosen.address, self._preference)
-            self._current, self._lacks = chosen, None
+            self._current, self._lacks, self.due = chosen, None, 0.0
         self._generation = generation
 
     def _is_open(self, candidate: Candidate) -> bool:
