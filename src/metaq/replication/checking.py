@@ -117,7 +117,8 @@ class Checker:
             low = max(base, ends.first)
             if low >= min(stop, ends.end):
                 continue
-            if await self._same(link, log, low, min(_LAST, stop - low)):
+            size = min(_LAST, stop - low)
+            if await self._same(link, log, low, size) >= min(size, await self._first_size(log, low)):
                 return await self._boundary(log, base, await self._last_same(link, log, low, stop))
         return None
 
@@ -130,6 +131,10 @@ class Checker:
         return next(
             (n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
         )
+
+    async def _first_size(self, log: PartitionLog, offset: int) -> int:
+        head = await self._ours(log, offset, HEADER_SIZE)
+        return HEADER_SIZE + int(HEADER.unpack_from(head)[0])
 
     async def _last_same(self, link: Link, log: PartitionLog, low: int, stop: int) -> int:
         """Return up to where a segment is the same, whose beginning is; from behind: mostly little differs."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], bool], what: Callable[[], object] = lamb
     """Wait for a condition; it fails the test if that takes longer than PATIENCE."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            while not condition():
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"it did not happen: {what()}") from None
@@ -112,9 +112,11 @@ class Copying:
 
 
 async def publish(master: Serving, topic: str, bodies: list[bytes], partition: int | None = None) -> None:
-    """Send messages, to one partition or to all in turn."""
+    """Send messages, to one partition or to all in turn, in batches so small that segments may end between them."""
     async with metaq.aio.connect(f"metaq://{HERE}:{master.port}") as mq:
-        await mq.producer(topic).send_many(bodies, partition=partition)
+        producer = mq.producer(topic)
+        for at in range(0, len(bodies), 50):
+            await producer.send_many(bodies[at : at + 50], partition=partition)
 
 
 @pytest.fixture
