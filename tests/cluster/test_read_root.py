@@ -59,6 +59,9 @@ async def test_topics_that_come_later_and_the_end_are_seen_below_both(ensemble: 
         assert await directory.readable("third") == [BrokerPartition(1, 0)]
         await directory.close()
     assert (await tree(registry))["/meta/brokers/ids/1"].data is None
+    await slave.forget("new")
+    for root in ("/meta", "/read-slave2/meta"):
+        assert not [path for path in await tree(registry, root) if "/new/" in path]
     await slave.withdraw()
     for root in ("/meta", "/read-slave2/meta"):
         left = await tree(registry, root)

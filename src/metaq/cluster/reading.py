@@ -20,10 +20,13 @@ from metaq.model import BrokerAddress
 class Registration(Protocol):
     """What is told of a broker and its topics; BrokerRegistration is one."""
 
+    @property
+    def registry(self) -> Registry: ...
     async def register(self, topics: Iterable[str]) -> None: ...
     def topic_appeared(self, topic: str) -> None: ...
     async def add_topic(self, topic: str) -> None: ...
     async def update(self, config: BrokerConfig, topics: Iterable[str]) -> None: ...
+    async def forget(self, topic: str) -> None: ...
     async def withdraw(self) -> None: ...
 
 
@@ -64,6 +67,11 @@ class InTwoPlaces:
         self._second = second
         self._root = root
 
+    @property
+    def registry(self) -> Registry:
+        """Where it is registered."""
+        return self._first.registry
+
     async def register(self, topics: Iterable[str]) -> None:
         """Register in both. Raises BrokerConflict, or another RegistryError for the second."""
         names = list(topics)
@@ -86,6 +94,10 @@ class InTwoPlaces:
         """Take over a new configuration in both. Where they are registered does not change."""
         names = list(topics)
         await asyncio.gather(self._first.update(config, names), self._second.update(config, names))
+
+    async def forget(self, topic: str) -> None:
+        """Take the nodes of a topic away in both."""
+        await asyncio.gather(self._first.forget(topic), self._second.forget(topic))
 
     async def withdraw(self) -> None:
         """Leave both."""
