@@ -128,6 +128,7 @@ class RunningBroker:
         async with self._reloading:
             reloaded = await self._read()
             _warn(reloaded.config)
+            self.broker.store.make_room(reloaded.config)
             await self.broker.configure(reloaded.config)
             try:
                 async with asyncio.timeout(_TELL_REGISTRY):

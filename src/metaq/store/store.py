@@ -183,16 +183,21 @@ class MessageStore:
         self._logs[key] = log
         return log
 
+    def make_room(self, config: BrokerConfig) -> None:
+        """Make the data paths of a reloaded file that are new. OSError: one cannot be made; nothing is taken then."""
+        for root in place_of(config).roots:
+            if root not in self._place.roots:
+                self._world.files.make_dir(root.path)
+
     async def configure(self, config: BrokerConfig) -> None:
         """Take the topics of a reloaded file. Data paths of new topics must exist; those of old logs stay.
 
         For logs there are already it takes many turns of the loop; they have their old settings meanwhile.
         """
+        self.make_room(config)
         self._config = config
         self._settings.clear()
         self._place = Place(self._place.log_path, tuple(dict.fromkeys([*self._place.roots, *place_of(config).roots])))
-        for root in self._place.roots:
-            self._world.files.make_dir(root.path)
         for number, log in enumerate(list(self._logs.values()), 1):
             log.configure(self._topic(log.key.topic))
             if not number % _LOGS_IN_A_TURN:
