@@ -243,7 +243,7 @@ class MessageQueue:
     async def offsets(self, topic: str, partition: Place) -> tuple[int, int]:
         """Return where a partition begins and where the next message will be; (0, 0) if it does not exist yet."""
         place = await self._routes.resolve(partition, self._options.timeout)
-        link = await self._routes.to_broker(place.broker_id, self._options.timeout)
+        link, _ = await self._routes.to_replica(place.broker_id, self._options.timeout)
         target = TopicPartition(_topic(topic), place.partition)
         first = await asking.nearest_offset(link, target, _LOOK_UP, 0, self._options.timeout)
         end = await asking.nearest_offset(link, target, _LOOK_UP, asking.LATEST, self._options.timeout)
@@ -252,7 +252,7 @@ class MessageQueue:
     async def offset_at(self, topic: str, partition: Place, since: datetime) -> int:
         """Return the offset of the first message stored at `since` or later, or the end (see replay)."""
         place = await self._routes.resolve(partition, self._options.timeout)
-        link = await self._routes.to_broker(place.broker_id, self._options.timeout)
+        link, _ = await self._routes.to_replica(place.broker_id, self._options.timeout)
         return await find_offset(link, TopicPartition(_topic(topic), place.partition), since, self._options.timeout)
 
     async def brokers(self) -> Mapping[int, str]:

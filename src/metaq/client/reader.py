@@ -8,7 +8,7 @@ from metaq.client import asking
 from metaq.client.asking import Fetched
 from metaq.client.message import Block, Message, read_run
 from metaq.client.partitioner import Place, parse_partition
-from metaq.client.preference import DEFAULT_MAX_LAG, MASTER, Preference, check_max_lag, parse_preference
+from metaq.client.preference import DEFAULT_MAX_LAG, Preference, check_max_lag, parse_preference
 from metaq.client.replicas import Replicas
 from metaq.client.scan import find_record
 from metaq.client.source import Reached, Source
@@ -46,7 +46,7 @@ class ReaderOptions:
     longest_delay: float = 0.5
     give_up_after: float | None = None  # seconds of trouble without a break after which it is raised; None: never
     group: str = "pymetaq-reader"  # what the broker counts the gets under
-    read_from: str = "master"  # as for consumers; but "master" is the master alone
+    read_from: str = "master"  # as for consumers
     max_lag: float | None = DEFAULT_MAX_LAG  # None: a slave may lag behind for ever
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class Reader:
         self._target = TopicPartition(topic, 0)
         self._replicas = replicas
         self._routes = replicas.routes
-        self._source: Source | None = None  # None: only its master is asked
+        self._source: Source | None = None  # None: not asked for yet
         self._options = options
         self._preference = options.preference
         self._start = start
@@ -286,10 +286,8 @@ class Reader:
     async def _link(self) -> Link:
         place = self._place = await self._routes.resolve(self._place, self._options.timeout)
         self._target = TopicPartition(self.topic, place.partition)
-        options = self._options
-        if self._preference == MASTER:
-            return await self._routes.to_broker(place.broker_id, options.timeout)
         if self._source is None:
+            options = self._options
             key = ClusterPartition(self.topic, place)
             self._source = self._replicas.source(key, self._preference, options.max_lag, options.timeout)
             self._source.begin(self.reached, self._read_elsewhere)
