@@ -38,7 +38,7 @@ MARKS = {mark: [line[2:] for line in LINES if line.startswith(f"{mark} ")] for m
 
 def test_every_example_is_checked_and_every_verb_has_one() -> None:
     assert sum(map(len, MARKS.values())) == len(LINES)
-    ours = {"mput", "mget"}
+    ours = {"mput", "mget", "msync"}
     verbs = {line.split(" ")[0].removesuffix(r"\r\n") for mark in "><" for line in MARKS[mark]}
     assert (
         verbs == {"put", "get", "offset", "version", "stats", "quit", "sync", "transaction", "result", "value"} | ours
