@@ -24,7 +24,7 @@ from metaq.net.loop import run
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_ELSEWHERE: Final = "not of ours, or older: edit its server.ini there"
+_ELSEWHERE: Final = "a Java broker, or an older one: edit server.ini there"
 
 
 class Place(TypedDict):
@@ -194,9 +194,7 @@ async def masters_of(tree: Tree, wanted: tuple[int, ...]) -> Mapping[int, Broker
 
 def tell(change: TopicChange, answer: Answer, as_json: bool) -> None:
     """Say what became of a change at one broker."""
-    result = answer.result
-    if result is None:
-        result = TopicResult(Progress.FAILED, f"{_ELSEWHERE}, {advice(change)}, and reload")
+    result = answer.result or TopicResult(Progress.FAILED, f"{_ELSEWHERE}: {advice(change)}, then reload")
     if as_json:
         emit(
             {

@@ -75,7 +75,9 @@ def check(change: TopicChange) -> None:
         raise ConfigError(f"{topic} is a pattern of topics; to admit no more of them take its section out and reload")
     lines = _written(f"{TOPIC_SECTION}{topic}", change.settings)
     try:
-        read_topics(Document("\n".join(lines).encode(), topic), TopicConfig(name=""))
+        _, warnings = read_topics(Document("\n".join(lines).encode(), topic), TopicConfig(name=""))
+        if warnings:  # what a file may have, nobody asks for
+            raise ConfigError(warnings[0])
     except ConfigError as exc:
         raise ConfigError(f"topic {topic}: {str(exc).split(': ', 1)[1]}") from None
 
