@@ -13,6 +13,7 @@ from metaq.config.broker import parse
 from metaq.config.model import BrokerConfig
 from metaq.net.streams import Streams
 from metaq.ports import Network, World
+from metaq.replication.role import Role
 
 T = TypeVar("T")
 
@@ -52,13 +53,13 @@ def configured(folder: Path, text: str) -> BrokerConfig:
 class Serving:
     """A broker that runs in this loop. `ended` is done when `app.run` has returned or raised."""
 
-    def __init__(self, config: BrokerConfig, world: World | None = None) -> None:
+    def __init__(self, config: BrokerConfig, world: World | None = None, role: Role | None = None) -> None:
         self.config = config
         self.stop = asyncio.Event()
         self.running: app.RunningBroker
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] = asyncio.ensure_future(
-            app.run(config, ready=self._serves, stop=self.stop, world=world)
+            app.run(config, ready=self._serves, stop=self.stop, world=world, role=role)
         )
 
     def _serves(self, running: app.RunningBroker) -> None:

@@ -33,6 +33,7 @@ from metaq.net.streams import Streams
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
 from metaq.record import HEADER_SIZE
+from metaq.replication.role import Master, Role
 from metaq.store.mover import call
 from metaq.store.store import MessageStore, open_files
 
@@ -164,18 +165,21 @@ async def run(
     stop: asyncio.Event,
     world: World | None = None,
     registry: Callable[[ZooKeeperConfig], RegistryClient] = zookeeper,
+    role: Role | None = None,
 ) -> None:
     """Serve until `stop` is set, then stop in order: nothing acknowledged is lost, the folder is any broker's again.
 
-    `registry` makes the client of ZooKeeper, unless zk.zkEnable is false. Raises ConfigError, StoreError, RegistryError
-    or OSError if the broker cannot start, StoreError if the disk fails later.
+    `registry` makes the client of ZooKeeper, unless zk.zkEnable is false. `role` None: a master by itself. Raises
+    ConfigError, StoreError, RegistryError or OSError if the broker cannot start, StoreError if the disk fails later.
     """
-    world = world or real_world()
+    world, role = world or real_world(), role or Master()
+    config = role.configure(config)
     _warn(config)
     async with AsyncExitStack() as stack:
         store = MessageStore.open(config, world)
         stack.push_async_exit(partial(_close, store))
         broker = Broker(config, store, world)
+        role.join(broker, world)
         listener = Listener(world.network, Serving(broker), _limits(config), config.idle_timeout)
         listener.connections.most = _most_connections(config, world)
         failure = await stack.enter_async_context(_background(store, listener))
@@ -185,7 +189,7 @@ async def run(
         stack.push_async_callback(listener.close)
         address = BrokerAddress(_host(config), listener.port)
         broker.serve_at(str(address), listener.port)
-        registration, connected = _registration(config, address, stack, registry)
+        registration, connected = _registration(config, address, role, stack, registry)
         if not await _unless_stopped(connected, stop, failure):
             return
         broker.use_registry(registration)
@@ -193,8 +197,9 @@ async def run(
         if not await _unless_stopped(registration.register(topics_of(broker)), stop, failure):
             return
         running = RunningBroker(broker, address, registration, world)
-        if registration.registry is not None:
+        if registration.registry is not None and role.slave_id is None:
             await stack.enter_async_context(taking_requests(running.changes, registration.registry, world))
+        await stack.enter_async_context(_at_work(role, running, registration.registry, failure))
         if ready is not None:
             ready(running)
         await _unless_stopped(asyncio.get_running_loop().create_future(), stop, failure)
@@ -229,6 +234,7 @@ def _host(config: BrokerConfig) -> str:
 def _registration(
     config: BrokerConfig,
     address: BrokerAddress,
+    role: Role,
     stack: AsyncExitStack,
     registry: Callable[[ZooKeeperConfig], RegistryClient],
 ) -> tuple[Registration, Awaitable[object]]:
@@ -237,7 +243,30 @@ def _registration(
         return NoRegistry(), asyncio.sleep(0)
     client = registry(config.zookeeper)
     stack.push_async_callback(client.close)
-    return BrokerRegistration(client, config, address), client.connect(config.zookeeper.connection_timeout)
+    registration = BrokerRegistration(client, config, address, slave_id=role.slave_id)
+    return registration, client.connect(config.zookeeper.connection_timeout)
+
+
+@asynccontextmanager
+async def _at_work(
+    role: Role, running: RunningBroker, registry: Registry | None, failure: asyncio.Future[object]
+) -> AsyncIterator[None]:
+    """Have the role do its work while the block runs. What it fails with ends the broker."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if error is not None and not failure.done():
+            failure.set_exception(error)
+
+    task = asyncio.create_task(role.work(running, registry), name="role")
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _withdraw(registration: Registration, listener: Listener, config: BrokerConfig) -> None:

@@ -6,6 +6,7 @@ Requests and replies are JSON objects, one a line, answered one after the other 
     {"command": "status"}                                            → {"ok": true, "state": "serving", …}
     {"command": "reload"}                                            → {"ok": true, "added": […], …}
     {"command": "stats", "item": "topics"}                           → {"ok": true, "text": "STATS\\r\\n…"}
+    {"command": "slave-status"}                                      → {"ok": true, "state": "current", …}
     {"command": "close-partitions", "topic": T, "start": 0, "end": 3} → {"ok": true}
     {"command": "open-partitions", "topic": T}                       → {"ok": true}
     {"command": "change-topic", "action": "create", "topic": T, "settings": {KEY: TEXT}} → {"ok": true, …}
@@ -40,6 +41,7 @@ class Operations(Protocol):
 
     def status(self) -> Values: ...
     async def stats(self, item: str) -> str: ...
+    def slave_status(self) -> Values: ...
     async def reload(self) -> Values: ...
     def close_partitions(self, topic: str, first: int, last: int) -> None: ...
     def open_partitions(self, topic: str) -> None: ...
@@ -130,6 +132,8 @@ class ControlServer:
                 return operations.status()
             case "stats":
                 return {"text": await operations.stats(_text(request, "item", ""))}
+            case "slave-status":
+                return operations.slave_status()
             case "reload":
                 return await operations.reload()
             case "close-partitions":

@@ -13,7 +13,7 @@ from metaq.broker.batches import Batches, Together
 from metaq.broker.gets import Gets
 from metaq.broker.ids import IdAllocator
 from metaq.broker.many import Many
-from metaq.broker.ports import Buffer, Copies, NoTopicRegistry, Peer, Receiver, TopicRegistry
+from metaq.broker.ports import Buffer, Copies, NoTopicRegistry, Peer, Receiver, Replica, TopicRegistry
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
 from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, answer, answer_in_pieces
@@ -89,6 +89,7 @@ class Broker:
         self.port = config.server_port
         self.count_connections: Callable[[], int] = lambda: 0  # the listener knows
         self.copies: Copies | None = None  # whoever stores copies, where this broker is the slave of a pair
+        self.replica: Replica | None = None  # whoever copies the log of another broker
         self._turns = Turns()
         self.use_registry(NoTopicRegistry())
 
@@ -240,7 +241,13 @@ class Broker:
             uptime=self._clock.monotonic() - self._started,
             connections=self.count_connections(),
             threads=threading.active_count(),
+            slave=self.replica is not None,
+            copying=[] if self.replica is None else self.replica.summary(),
         )
+
+    def slave_lines(self) -> list[str] | None:
+        """Return how far the copying is; None: nothing is copied here."""
+        return None if self.replica is None else self.replica.lines()
 
     def partitions(self, topic: str | None = None) -> Iterator[PartitionState]:
         """Yield the figures of all partitions that have a log now, or those of one topic."""

@@ -1,6 +1,6 @@
 """What the broker needs of others, each with one that does nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from metaq.protocol.commands import Command, Msync, Sync
@@ -73,6 +73,19 @@ class Copies(Protocol):
 
     def store(self, peer: Peer, commands: Sequence[Sync | Msync]) -> None:
         """Append copies in order; all are answered."""
+
+
+class Replica(Protocol):
+    """Copies another broker's log into this one's, and says how far it is."""
+
+    def summary(self) -> list[str]:
+        """Return the lines that `stats` has more for it."""
+
+    def lines(self) -> list[str]:
+        """Return the lines that answer `stats slave`."""
+
+    def values(self) -> Mapping[str, object]:
+        """Return all of it for scripts, as JSON knows it."""
 
 
 class TopicRegistry(Protocol):

@@ -6,7 +6,7 @@ All are bodies of a 200 reply. `stats config` is no text: the broker sends the b
 partitions is a generator, which yields now and then for others to have their turn of the loop: 50,000 take 0.1 s.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from metaq._version import REFERENCE_VERSION
@@ -56,6 +56,7 @@ class BrokerState(NamedTuple):
     threads: int
     slave: bool = False  # an asynchronous slave
     version: str = REFERENCE_VERSION
+    copying: Sequence[str] = ()  # of a slave: the lines that come after all others
 
 
 class Source(Protocol):
@@ -64,6 +65,9 @@ class Source(Protocol):
     @property
     def config(self) -> BrokerConfig: ...
     def state(self) -> BrokerState: ...
+    def slave_lines(self) -> list[str] | None:
+        """Return what answers "slave"; None: this is none, and "slave" a topic like any other."""
+
     def partitions(self, topic: str | None = None) -> Iterable[PartitionState]:
         """Return the partitions of one topic (none: it has no store), or of all; in any order."""
 
@@ -93,6 +97,8 @@ def answer_in_pieces(item: str, statistics: Statistics, source: Source) -> Piece
         case "reset":
             statistics.reset()
             lines = ["reset ok"]
+        case "slave" if (told := source.slave_lines()) is not None:
+            lines = told
         case blank if not blank.strip():
             lines = yield from summary_lines(source.config, source.state(), statistics.commands(), source.partitions())
         case topic:
@@ -133,6 +139,7 @@ def summary_lines(
         f"total_messages {messages}",
         f"topics {len(names)}",
         f"config_checksum {config.checksum}",
+        *state.copying,
     ]
 
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from metaq._version import __version__
 from metaq.admin.control import ControlServer, Values
@@ -18,6 +19,7 @@ from metaq.config.editing import TopicChange
 from metaq.config.model import BrokerConfig
 from metaq.config.reload import Reloaded
 from metaq.errors import MetaqError
+from metaq.replication.role import Role
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,13 @@ class Operator:
     async def stats(self, item: str) -> str:
         """Return the text that answers `stats <item>` on the port."""
         return (await self._serving().broker.stats(item)).decode("utf-8", "replace")
+
+    def slave_status(self) -> Values:
+        """Return how far the copying is. Raises MetaqError if this is no slave."""
+        replica = self._serving().broker.replica
+        if replica is None:
+            raise MetaqError("this broker is no asynchronous slave; one is started with `start slave`")
+        return replica.values()
 
     async def reload(self) -> Values:
         """Read server.ini again; return what has changed by that. Raises ConfigError."""
@@ -100,13 +109,21 @@ def report(reloaded: Reloaded) -> dict[str, object]:
     }
 
 
-async def serve(
-    config: BrokerConfig, home: Home | None, announce: Callable[[str], None], local: Local | None = None
-) -> None:
-    """Run a broker until it is told to stop. `announce` gets its addresses when it serves. Raises as metaq.app.run.
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a broker is run. `local`: a registry that serves before the broker looks for it, and until it has left it."""
 
-    `local`: a registry that serves before the broker looks for it, and until the broker has left it.
-    """
+    local: Local | None = None
+    role: Role | None = None
+
+
+PLAIN: Final = Manner()
+
+
+async def serve(
+    config: BrokerConfig, home: Home | None, announce: Callable[[str], None], manner: Manner = PLAIN
+) -> None:
+    """Run a broker until it is told to stop. `announce` gets its addresses when it serves. Raises as metaq.app.run."""
     operator = Operator(config)
     control = None if home is None else ControlServer(str(home.socket), operator)
 
@@ -121,8 +138,8 @@ async def serve(
         try:
             if control is not None:
                 await control.open()
-            async with beside(local, operator.wanted):
-                await run_broker(config, ready=ready, stop=operator.wanted)
+            async with beside(manner.local, operator.wanted):
+                await run_broker(config, ready=ready, stop=operator.wanted, role=manner.role)
             log.info("stopped in order")
             operator.finish(None)
         except (MetaqError, OSError) as exc:

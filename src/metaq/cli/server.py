@@ -13,7 +13,7 @@ from metaq.cli.output import emit, say
 class Server(Commands):
     """The words after `metaq server`; the later ones exist so that who uses them learns that they are to come."""
 
-    later: ClassVar[tuple[str, ...]] = ("slave-status", "delete-partitions", "move-partitions", "query")
+    later: ClassVar[tuple[str, ...]] = ("delete-partitions", "move-partitions", "query")
     sources: ClassVar[Mapping[str, str]] = {
         "run": "metaq.cli.server_run:run",
         "init": "metaq.cli.server_init:init",
@@ -23,6 +23,7 @@ class Server(Commands):
         "status": "metaq.cli.server_life:status",
         "reload": "metaq.cli.server_tools:reload",
         "stats": "metaq.cli.server_tools:stats",
+        "slave-status": "metaq.cli.slave_status:slave_status",
         "open-partitions": "metaq.cli.server_tools:open_partitions",
         "close-partitions": "metaq.cli.server_tools:close_partitions",
         "version": "metaq.cli.server:version",

@@ -10,7 +10,7 @@ from metaq.cli.control import ask
 from metaq.cli.home import Home, find_home, running
 from metaq.cli.local import property_option
 from metaq.cli.output import complain, emit, refuse, say
-from metaq.cli.roles import ROLES, plugin_option, refuse_role
+from metaq.cli.roles import PARTS, ROLES, chosen_plugins, options_of, plugin_option, refuse_role
 from metaq.errors import MetaqError
 
 timeout_option = click.option(
@@ -33,6 +33,7 @@ def start(role: str | None, properties: dict[str, str], home_path: str | None, a
     """Start the broker of a home in the background; return when it serves.
 
     As `local` it brings its own registry, at the address zk.zkConnect names: for one machine, nothing else to install.
+    As `slave` it copies the master of its brokerId, as conf/async_slave.properties says.
     """
     check_role(role, properties)
     home = find_home(home_path)
@@ -46,14 +47,17 @@ def check_role(role: str | None, properties: dict[str, str]) -> None:
     refuse_role(role)
     if properties and role != "local":
         raise click.UsageError("-D is for a local registry: start local")
+    if role in PARTS and chosen_plugins():
+        raise click.UsageError(f"start {role} reads its properties from the home; leave -F away")
 
 
 def bring_up(home: Home, role: str | None, properties: dict[str, str], as_json: bool) -> None:
     """Start a broker and say where it serves. Raises StartFailed."""
-    tell(as_json)("Starting meta broker in local mode..." if role == "local" else "Starting meta broker...")
+    mode = {"local": " in local mode", "slave": " as an asynchronous slave"}.get(role or "", "")
+    tell(as_json)(f"Starting meta broker{mode}...")
     options = [word for name, value in properties.items() for word in ("-D", f"{name}={value}")]
     try:
-        started = process.start(home, ["-l", *options] if role == "local" else ())
+        started = process.start(home, [*options_of(role, home), *chosen_plugins(), *options])
     except KeyboardInterrupt:
         complain(f"the broker goes on starting without us; see {home.log}, or stop it")
         raise

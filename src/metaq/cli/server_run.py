@@ -13,8 +13,8 @@ from metaq.cli import logs
 from metaq.cli.home import Home, claim, home_of_ini
 from metaq.cli.local import local_option, local_registry, property_option
 from metaq.cli.process import FAILED, READY
-from metaq.cli.roles import plugin_option
-from metaq.cli.run import serve
+from metaq.cli.roles import chosen_role, plugin_option
+from metaq.cli.run import Manner, serve
 from metaq.config.broker import load
 from metaq.errors import MetaqError
 from metaq.net.loop import run as run_loop
@@ -58,10 +58,11 @@ def run(is_local: bool, properties: dict[str, str], **rest: Unpack[Rest]) -> Non
     try:
         config = load(ini)
         local = local_registry(config, home, properties) if is_local else None
+        role = chosen_role()
         logs.set_level(rest["log_level"] or config.log_level)
         tune_process()
         with nullcontext() if home is None else claim(home):
-            run_loop(serve(config, home, herald.ready, local))
+            run_loop(serve(config, home, herald.ready, Manner(local, role)))
     except (MetaqError, OSError) as exc:
         herald.failed(str(exc))
         raise

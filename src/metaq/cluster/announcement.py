@@ -266,7 +266,8 @@ class Announcement:
             elif exclusive:
                 if node.data != data:
                     theirs = (node.data or b"").decode("utf-8", "replace")
-                    raise BrokerConflict(str(self._identity), theirs, str(self._identity.address))
+                    ours = str(self._identity.address)
+                    raise BrokerConflict(str(self._identity), theirs, ours, is_slave=not self._is_master)
                 log.info("broker %s: replacing the node %s of an earlier session", self._identity, path)
                 self._leftovers = True
             await self._registry.delete(path)

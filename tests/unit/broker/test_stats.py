@@ -43,6 +43,7 @@ class Broker:
     topics: tuple[TopicConfig, ...] = ()
     stored: list[Partition] = field(default_factory=list)
     now: BrokerState = STATE
+    copying: list[str] | None = None  # of a slave, by partition
 
     @property
     def config(self) -> BrokerConfig:
@@ -50,6 +51,9 @@ class Broker:
 
     def state(self) -> BrokerState:
         return self.now
+
+    def slave_lines(self) -> list[str] | None:
+        return self.copying
 
     def partitions(self, topic: str | None = None) -> Iterable[Partition]:
         return [p for p in self.stored if topic is None or p.topic == topic]
@@ -417,3 +421,15 @@ def test_figures_of_topics_add_up_to_the_total_and_commands_never_fall(history: 
         total = statistics.total().put
         assert (total.count if total is not None else 0) == sum(own)
         assert all(0 <= count <= puts for count in own)
+
+
+def test_a_slave_says_how_far_it_is_behind_all_else_and_by_partition_on_request(statistics: Statistics) -> None:
+    broker = Broker(now=STATE._replace(slave=True, copying=["slave_id 2"]), copying=["slave_id 2", "test part 0"])
+    summary = lines("", statistics, broker)
+    assert "slave true" in summary
+    assert summary[-1] == "slave_id 2"
+    assert lines("slave", statistics, broker) == ["slave_id 2", "test part 0"]
+
+
+def test_elsewhere_slave_is_a_topic_like_any_other(statistics: Statistics) -> None:
+    assert lines("slave", statistics)[:2] == ["slave", "resultCode 1"]

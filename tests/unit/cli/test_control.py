@@ -34,6 +34,9 @@ class FakeBroker:
     async def stats(self, item: str) -> str:
         return f"STATS\r\nitem {item}\r\nEND\r\n"
 
+    def slave_status(self) -> Values:
+        return {"slave_id": 2}
+
     async def reload(self) -> Values:
         raise ConfigError("server.ini:3: no")
 
@@ -78,6 +81,7 @@ async def ask(streams: Streams, line: bytes) -> dict[str, object]:
     [
         ({"command": "status"}, {"ok": True, "state": "serving"}),
         ({"command": "stats", "item": "topics"}, {"ok": True, "text": "STATS\r\nitem topics\r\nEND\r\n"}),
+        ({"command": "slave-status"}, {"ok": True, "slave_id": 2}),
         ({"command": "stats"}, {"ok": True, "text": "STATS\r\nitem \r\nEND\r\n"}),
         ({"command": "open-partitions", "topic": "t"}, {"ok": True}),
         ({"command": "close-partitions", "topic": "t", "start": 0, "end": 3}, {"ok": True}),

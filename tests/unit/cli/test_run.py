@@ -13,6 +13,7 @@ from metaq.cli.home import Home
 from metaq.cli.run import serve
 from metaq.config.model import BrokerConfig
 from metaq.errors import StoreError
+from metaq.replication.role import Role
 
 CONFIG = BrokerConfig(broker_id=0, path="server.ini")
 
@@ -26,7 +27,9 @@ def home(tmp_path: Path) -> Home:
 def stand_in(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
     """Put in place of the broker one that never comes to serve, stops when told to, and then may fail."""
 
-    async def run(config: BrokerConfig, *, ready: Callable[[RunningBroker], None], stop: asyncio.Event) -> None:
+    async def run(
+        config: BrokerConfig, *, ready: Callable[[RunningBroker], None], stop: asyncio.Event, role: Role | None
+    ) -> None:
         await stop.wait()
         if error is not None:
             raise error

@@ -1,0 +1,61 @@
+"""`metaq server slave-status`: how far an asynchronous slave is (reference: SlaveStatus)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import click
+
+from metaq.cli.commands import home_option, json_option
+from metaq.cli.output import emit, say, table
+from metaq.cli.server_tools import ask_broker
+from metaq.replication.report import original_lines
+
+_HEADINGS: Final = ("PARTITION", "STATE", "END", "MASTER'S END", "BYTES", "MESSAGES", "SECONDS", "NOTE")
+
+
+@click.command("slave-status")
+@home_option
+@json_option
+def slave_status(home_path: str | None, as_json: bool) -> None:
+    """Print how far the asynchronous slave of a home is: the lines of 1.4.6.2, then what it lacks by partition."""
+    values = ask_broker(home_path, as_json, "slave-status")
+    if as_json:
+        emit(values)
+        return
+    say("Getting asynchronous slave status...")
+    for line in (*original_lines(values), *_lines(values)):
+        say(line)
+    table(_HEADINGS, [_row(each) for each in _list(values, "partitions")])
+
+
+def _lines(values: Mapping[str, object]) -> Iterator[str]:
+    lag = _mapping(values["lag"])
+    yield f"Master:{values['master'] or 'none'}"
+    yield f"State:{values['state']}"
+    yield f"Lag:{lag['bytes']} bytes, about {_known(lag['messages'])} messages, {lag['seconds']} s"
+    if values["error"]:
+        yield f"Error:{values['error']}"
+    if values["config_error"] and values["config_error"] != values["error"]:
+        yield f"Configuration:{values['config_error']}"
+
+
+def _row(each: Mapping[str, object]) -> tuple[object, ...]:
+    lag = _mapping(each["lag"])
+    numbers = (each["end"], each["master_end"], lag["bytes"], lag["messages"], lag["seconds"])
+    note = each["error"] or each["repaired"] or ""
+    return (f"{each['topic']}-{each['partition']}", each["state"], *map(_known, numbers), note)
+
+
+def _known(value: object) -> object:
+    return "-" if value is None else value
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    assert isinstance(value, dict)
+    return value
+
+
+def _list(values: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+    value = values[key]
+    assert isinstance(value, list)
+    return value

@@ -1,0 +1,134 @@
+"""Before a slave follows a master it asks it who it is, and takes over its topics; again whenever those may differ."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from metaq.cluster.master import Master
+from metaq.config.taking import read_theirs
+from metaq.errors import ClientError, ConfigError, Refused
+from metaq.model import BrokerAddress
+from metaq.ports import World
+from metaq.replication.role import Serving
+from metaq.replication.syncing import Syncing, ask_config
+
+log = logging.getLogger(__name__)
+
+RETRY: Final = 5.0  # seconds before a master that did not say its configuration, or is another's, is asked again
+
+
+class Meeting:
+    """Hears of masters and has `follow` told of them, each once it is known to be the right one.
+
+    `problem`: why the master is not followed; `config_problem`: why its topics were not taken over, which keeps nobody
+    from copying those that are here. None: there is no such trouble.
+    """
+
+    def __init__(
+        self, broker: Serving, world: World, syncing: Syncing | None, follow: Callable[[Master], None]
+    ) -> None:
+        self.problem: str | None = None
+        self.config_problem: str | None = None
+        self._broker = broker
+        self._world = world
+        self._syncing = syncing
+        self._follow = follow
+        self._master = Master(None, None, {})
+        self._met: Master | None = None  # as it was asked last
+        self._news = asyncio.Event()
+
+    @property
+    def master(self) -> BrokerAddress | None:
+        """Where the master is registered; None: nowhere."""
+        return self._master.address
+
+    def hear(self, master: Master) -> None:
+        """Take what the tree says now. A master that went is remembered with its topics: they come back with it."""
+        if master.address is None:
+            master = master._replace(partitions=master.partitions or self._master.partitions)
+        if master.address != self._master.address:
+            log.info("the master %s", "is gone" if master.address is None else f"is at {master.address}")
+        self._master = master
+        if master.address is None:
+            self._met = None
+        if master.address is None or self._is_met(master):
+            self._follow(master)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Ask masters until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            master = self._master
+            if master.address is None or self._is_met(master):
+                continue
+            if await self._ask(master, master.address):
+                self._met = master
+                self.problem = None
+                self._news.set()  # it may be another by now
+                if self._is_met(self._master):
+                    self._follow(self._master)
+                continue
+            log.warning("%s; trying again in %g s", self.problem, RETRY)
+            try:
+                async with asyncio.timeout(RETRY):
+                    await self._news.wait()
+            except TimeoutError:
+                self._news.set()
+
+    def _is_met(self, master: Master) -> bool:
+        """Tell whether nothing has changed since it was asked that would make it say something else."""
+        if self._met is None or master[:2] != self._met[:2]:
+            return False
+        return self._syncing is None or master.partitions == self._met.partitions
+
+    async def _ask(self, master: Master, address: BrokerAddress) -> bool:
+        """Return whether the master may be followed; `problem` then says why not."""
+        if address == self._broker.address:
+            self.problem = (
+                f"the master is registered at {address}, this slave's own address; set hostName or serverPort"
+            )
+        else:
+            try:
+                theirs = await ask_config(self._world, address)
+            except Refused as exc:
+                self.config_problem = f"the master at {address} cannot read its server.ini: {exc}"
+                return True
+            except ClientError as exc:
+                self.problem = f"the master does not say its configuration: {exc}"
+                return False
+            self.problem = self._misfit(theirs, address)
+            if self.problem is None:
+                await self._take(theirs)
+                return True
+        self._follow(master._replace(address=None))
+        return False
+
+    def _misfit(self, theirs: bytes, address: BrokerAddress) -> str | None:
+        """Return why the broker there is none to be copied."""
+        try:
+            broker_id = read_theirs(theirs).broker_id
+        except ConfigError as exc:
+            self.config_problem = str(exc)
+            return None  # a Java broker may have started with what we refuse
+        own = self._broker.config
+        if broker_id == own.broker_id:
+            return None
+        return (
+            f"the broker at {address} is broker {broker_id}, and this slave follows broker {own.broker_id}; "
+            f"set brokerId or zk.zkConnect in {own.path} so that they are those of its master"
+        )
+
+    async def _take(self, theirs: bytes) -> None:
+        if self._syncing is None:
+            self.config_problem = None
+            return
+        try:
+            await self._syncing.take(theirs)
+            self.config_problem = None
+        except (ConfigError, OSError) as exc:
+            if str(exc) != self.config_problem:
+                log.warning("the master's topics are not taken over: %s", exc)
+            self.config_problem = str(exc)

@@ -1,0 +1,128 @@
+"""How far a slave is, as people and scripts are told; pure (reference: SubscribeHandler.getStatus)."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from metaq.model import BrokerAddress
+from metaq.replication.status import FollowerStatus, PartitionStatus, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlaveStatus:
+    """An asynchronous slave. `problem`: why nothing is copied; `config_problem`: why topics are not taken over."""
+
+    broker_id: int
+    slave_id: int
+    group: str
+    running: bool
+    master: BrokerAddress | None
+    problem: str | None
+    config_problem: str | None
+    copying: FollowerStatus
+
+    @property
+    def error(self) -> str | None:
+        """What stands in the way of all, else of the first partition that does not go on."""
+        if self.problem or self.copying.error:
+            return self.problem or self.copying.error
+        stopped = [f"{each.key}: {each.error}" for each in self.copying.partitions if each.error]
+        return stopped[0] if stopped else self.config_problem
+
+    @property
+    def state(self) -> str:
+        """One word for all: of its partitions the one farthest from being current."""
+        if self.problem or not self.copying.connected:
+            return State.WAITING.value
+        states = {each.state for each in self.copying.partitions}
+        order = (State.STOPPED, State.REPAIRING, State.WAITING, State.COMPARING, State.COPYING)
+        return next((state.value for state in order if state in states), State.CURRENT.value)
+
+    @property
+    def messages(self) -> int | None:
+        """About how many messages all partitions lack; None: of some it is not known."""
+        lacking = [each for each in self.copying.partitions if each.lag]
+        known = [each.messages for each in lacking if each.messages is not None]
+        return sum(known) if len(known) == len(lacking) else None
+
+    def summary(self) -> list[str]:
+        """Return the lines that `stats` has more on a slave: key, blank, value."""
+        return [
+            f"slave_id {self.slave_id}",
+            f"slave_master {self.master or 'none'}",
+            f"slave_state {self.state}",
+            f"slave_lag_bytes {self.copying.lag}",
+            f"slave_lag_messages {'unknown' if self.messages is None else self.messages}",
+            f"slave_lag_seconds {self.copying.seconds:.3f}",
+            *([f"slave_error {_one_line(self.error)}"] if self.error else []),
+        ]
+
+    def lines(self) -> list[str]:
+        """Return what answers `stats slave`: the summary, then a line per partition."""
+        return [*self.summary(), *(_line(each) for each in sorted(self.copying.partitions, key=lambda p: p.key))]
+
+    def values(self) -> dict[str, object]:
+        """Return all of it for scripts."""
+        copying = self.copying
+        return {
+            "broker_id": self.broker_id,
+            "slave_id": self.slave_id,
+            "group": self.group,
+            "running": self.running,
+            "state": self.state,
+            "master": None if self.master is None else str(self.master),
+            "connected": copying.connected,
+            "lag": {"bytes": copying.lag, "messages": self.messages, "seconds": round(copying.seconds, 3)},
+            "error": self.error,
+            "config_error": self.config_problem,
+            "partitions": [_values(each) for each in sorted(copying.partitions, key=lambda p: p.key)],
+        }
+
+
+def original_lines(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield the lines that 1.4.6.2 prints, from what `values` returned: `key:value`, four blanks before a topic."""
+    if not values["running"]:
+        yield "Subscriber handler:stop"
+        return
+    partitions = values["partitions"]
+    assert isinstance(partitions, list)
+    going = [each for each in partitions if not each["error"]]
+    well = bool(values["connected"]) and len(going) == len(partitions)
+    yield "Subscriber handler:running"
+    yield f"Replicate partitions:{len(partitions)}"
+    yield "Replicate topic partitions detail:"
+    for topic, count in sorted(Counter(each["topic"] for each in partitions).items()):
+        yield f"    {topic}:{count}"
+    yield f"Replicate requests:{len(going) if values['connected'] else 0}"
+    yield f"Replicate runner:{'running' if values['connected'] else 'stop'}"
+    yield f"Replicate status:{'yes' if well else 'no'}"
+
+
+def _values(each: PartitionStatus) -> dict[str, object]:
+    return {
+        "topic": each.key.topic,
+        "partition": each.key.partition,
+        "state": each.state.value,
+        "end": each.end,
+        "master_end": each.master_end,
+        "lag": {
+            "bytes": each.lag,
+            "messages": each.messages,
+            "seconds": None if each.seconds is None else round(each.seconds, 3),
+        },
+        "error": each.error,
+        "repaired": each.repaired,
+    }
+
+
+def _line(each: PartitionStatus) -> str:
+    known = {"master_end": each.master_end, "lag_bytes": each.lag, "lag_messages": each.messages}
+    words = " ".join(f"{key} {'unknown' if value is None else value}" for key, value in known.items())
+    seconds = "unknown" if each.seconds is None else f"{each.seconds:.3f}"
+    error = f" error {_one_line(each.error)}" if each.error else ""
+    where = f"{each.key.topic} part {each.key.partition}"
+    return f"{where} state {each.state.value} end {each.end} {words} lag_seconds {seconds}{error}"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())

@@ -1,0 +1,149 @@
+"""A broker as an asynchronous slave: it finds its master in the tree, takes over its topics, and copies its log.
+
+Reference: MetamorphosisSlaveBroker, SubscribeHandler. As there it is registered, as `slave<N>`, before it has anything.
+Whatever happens to the master, it serves what it has.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from metaq.broker.broker import Broker
+from metaq.cluster.master import Master, MasterWatch
+from metaq.cluster.member_options import check_group
+from metaq.cluster.ports import Registry
+from metaq.cluster.presence import Presence
+from metaq.cluster.znodes import consumer_name
+from metaq.config.model import BrokerConfig
+from metaq.config.slave import SlaveConfig, load
+from metaq.errors import ConfigError, Unsupported
+from metaq.model import TopicPartition
+from metaq.ports import World
+from metaq.replication.follower import Follower
+from metaq.replication.meeting import Meeting
+from metaq.replication.options import FollowerOptions
+from metaq.replication.report import SlaveStatus
+from metaq.replication.role import Serving
+from metaq.replication.status import FollowerStatus
+from metaq.replication.syncing import Syncing
+
+log = logging.getLogger(__name__)
+
+_NOTHING: Final = FollowerStatus(None, False, None, ())
+
+
+def from_file(path: str) -> "Slave":
+    """Return the role that an async_slave.properties describes. Raises ConfigError."""
+    return Slave(load(path))
+
+
+class Slave:
+    """The role of an asynchronous slave, for `app.run`. Raises ConfigError for a group name no broker takes."""
+
+    def __init__(self, config: SlaveConfig) -> None:
+        check_group(config.slave_group)
+        self._config = config
+        self._broker: Broker | None = None
+        self._world: World
+        self._follower: Follower | None = None
+        self._meeting: Meeting | None = None
+
+    @property
+    def slave_id(self) -> int:
+        """The number it is registered under."""
+        return self._config.slave_id
+
+    def configure(self, config: BrokerConfig) -> BrokerConfig:
+        """Return the configuration as it is. Raises ConfigError if no master could be found with it."""
+        if not config.zookeeper.enable:
+            raise ConfigError(
+                f"{config.path}: zk.zkEnable=false: a slave finds its master in ZooKeeper; "
+                "take that line out and write zk.zkConnect=host:2181"
+            )
+        for warning in self._config.warnings:
+            log.warning("%s", warning)
+        return config
+
+    def join(self, broker: Broker, world: World) -> None:
+        """Be in a broker that does not serve yet: from here on nobody puts anything there but the copying."""
+        self._broker, self._world = broker, world
+        text = f"this is slave {self.slave_id} of broker {broker.config.broker_id}: only its master takes messages"
+
+        def refuse(_: TopicPartition) -> None:
+            raise Unsupported(text)
+
+        broker.puts.check = refuse
+        broker.gets.is_slave = True
+        broker.replica = self
+        options = FollowerOptions(
+            group=self._config.slave_group,
+            max_delay=self._config.max_delay,
+            accepts=broker.topics.has,
+            appeared=self._appeared,
+        )
+        self._follower = Follower(broker.store, world, options)
+
+    async def work(self, serving: Serving, registry: Registry | None) -> None:
+        """Follow the master until cancelled: whichever there is, and whether there is one yet."""
+        assert registry is not None  # see configure
+        assert self._follower is not None
+        config, follower = serving.config, self._follower
+        root, group = config.zookeeper.root, self._config.slave_group
+        number = self._world.random.randrange(1 << 128)
+        name = consumer_name(group, f"{serving.address.host}-{os.getpid()}-{number:032x}")
+        presence = Presence(registry, root, group, name)
+        syncing = None if self._config.sync is None else Syncing(self._config.sync, serving, self._world)
+        meeting = Meeting(serving, self._world, syncing, lambda m: follower.follow(m.address, m.partitions))
+        self._meeting = meeting
+
+        def hear(master: Master) -> None:
+            meeting.hear(master)
+            presence.subscribe(master.partitions)
+
+        log.info("slave %d: looks for the master of broker %d", self.slave_id, config.broker_id)
+        watch = MasterWatch(registry, root, config.broker_id, hear)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part in (presence, follower, meeting):
+                    tasks.create_task(part.run())
+        finally:
+            await watch.close()
+
+    def status(self) -> SlaveStatus:
+        """Return how far it is."""
+        assert self._broker is not None
+        zookeeper = self._broker.config.zookeeper
+        problem = None if self._meeting is None else self._meeting.problem
+        if problem is None and (self._meeting is None or self._meeting.master is None):
+            problem = (
+                f"no master of broker {self._broker.config.broker_id} is registered "
+                f"below {zookeeper.root or '/'} at {zookeeper.connect}"
+            )
+        return SlaveStatus(
+            broker_id=self._broker.config.broker_id,
+            slave_id=self.slave_id,
+            group=self._config.slave_group,
+            running=self._meeting is not None,
+            master=None if self._meeting is None else self._meeting.master,
+            problem=problem,
+            config_problem=None if self._meeting is None else self._meeting.config_problem,
+            copying=_NOTHING if self._follower is None else self._follower.status(),
+        )
+
+    def summary(self) -> list[str]:
+        """Return the lines that `stats` has more on a slave."""
+        return self.status().summary()
+
+    def lines(self) -> list[str]:
+        """Return the lines that answer `stats slave`."""
+        return self.status().lines()
+
+    def values(self) -> Mapping[str, object]:
+        """Return what `slave-status` tells."""
+        return self.status().values()
+
+    def _appeared(self, topic: str) -> None:
+        assert self._broker is not None
+        self._broker.puts.registry.topic_appeared(topic)  # which of them there is, is known later than `join`
