@@ -198,11 +198,11 @@ class Follower:
 
     def _unanswered(self, question: Question, error: ClientError | ProtocolError) -> None:
         """Where the connection is lost all begins anew; else what was asked for is asked for again, later."""
-        if not self._lost:
+        open_still = [course for course, ask in question.lines if ask.turn == course.copy.turn and course.checked]
+        if open_still and not self._lost:
             log_.warning("%s: no answer that could be used, asked again later: %s", question.link.address, error)
-            for course, ask in question.lines:
-                if ask.turn == course.copy.turn:
-                    self._stop(course, str(error), quietly=True)
+            for course in open_still:
+                self._stop(course, str(error), quietly=True)
 
     def _take_one(self, found: Found) -> None:
         course, ask = found.line
