@@ -1,33 +1,39 @@
-"""A master and an asynchronous slave of broker 1 on one ZooKeeper, brokers of ours, in a test. What copies is the test.
-
-So a test says when the slave has what its master has; the slave is registered, and answers, as one that copies itself.
-"""
+"""A master and an asynchronous slave of broker 1 on one ZooKeeper, brokers of ours, in a test."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from metaq.cluster.reading import readable_as_master
-from metaq.cluster.registry import BrokerRegistration
-from metaq.cluster.zk import ZooKeeperClient
-from metaq.model import BrokerAddress
+from metaq.cluster.ports import Registry
+from metaq.config.slave import SlaveConfig
+from metaq.replication import role
+from metaq.replication.slave import Slave
 from metaq.store.log import PartitionLog
-from tests.embedding import HERE, Dial, Serving, configured, settings
+from tests.cluster.conftest import until
+from tests.embedding import Dial, Serving, configured, settings
 
 SLAVE: Final = 2
 _ONCE: Final = 1 << 20  # bytes copied in one go, more than a test puts
 
 
-class Pair:
-    """`hosts` as in zk.zkConnect. Topic test has one partition."""
+class Still(Slave):
+    """A slave that copies nothing by itself: the test says when it has what its master has."""
 
-    def __init__(self, folder: Path, hosts: str) -> None:
+    async def work(self, serving: role.Serving, registry: Registry | None) -> None:
+        await asyncio.Event().wait()
+
+
+class Pair:
+    """`hosts` as in zk.zkConnect. Topic test has one partition. `slave`: what the second one is."""
+
+    def __init__(self, folder: Path, hosts: str, slave: type[Slave] = Slave) -> None:
         self.hosts = hosts
         self.master: Serving
         self.slave: Serving
         self._folder = folder
+        self._settings = SlaveConfig(slave_id=SLAVE, slave_group="meta-slave-group", max_delay=0.05)
+        self._role = slave(self._settings)
         self._stack = AsyncExitStack()
 
     @property
@@ -36,27 +42,21 @@ class Pair:
 
     async def start(self) -> Self:
         """Start both, empty."""
-        links = {"zk.zkEnable": "true", "zk.zkConnect": self.hosts, "zk.zkSyncTimeMs": 100}
-        self.master = await self._serve("master", links)
-        self.slave = await self._serve("slave", {})
-        broker = self.slave.running.broker
-        broker.gets.is_slave = True
-        client = ZooKeeperClient(self.hosts)
-        await client.connect()
-        self._stack.push_async_callback(client.close)
-        address = BrokerAddress(HERE, self.slave.port)
-        main = BrokerRegistration(client, self.slave.config, address, slave_id=SLAVE)
-        registration = readable_as_master(main, client, self.slave.config, address, SLAVE)
-        self._stack.push_async_callback(registration.withdraw)
-        await registration.register(["test"])
+        self.master = await self._serve("master", None)
+        self.slave = await self._serve("slave", self._role)
         return self
 
-    async def _serve(self, name: str, zookeeper: Mapping[str, object]) -> Serving:
+    async def restart_slave(self) -> None:
+        """Start it again, after its end, on the same folder; its port may be another."""
+        self.slave = await self._serve("slave", Slave(self._settings))
+
+    async def _serve(self, name: str, what: role.Role | None) -> Serving:
         folder = self._folder / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        links = {"zk.zkEnable": "true", "zk.zkConnect": self.hosts, "zk.zkSyncTimeMs": 100}
         system = {"brokerId": 1, "numPartitions": 1, "updateConsumerOffsets": "true"}
-        config = configured(folder, settings(folder, system, zookeeper=zookeeper, topics="[topic=test]\n"))
-        broker = await Serving(config).start()
+        config = configured(folder, settings(folder, system, zookeeper=links, topics="[topic=test]\n"))
+        broker = await Serving(config, role=what).start()
         self._stack.push_async_callback(broker.end)
         return broker
 
@@ -64,8 +64,17 @@ class Pair:
         """Stop both; fine for one that has ended."""
         await self._stack.aclose()
 
+    async def copied(self) -> None:
+        """Wait until the slave, which copies by itself, has what its master has."""
+        ours, theirs = (broker.running.broker.store for broker in (self.slave, self.master))
+
+        def has_all() -> bool:
+            return {log.key: log.visible for log in ours.all()} == {log.key: log.visible for log in theirs.all()}
+
+        await until(has_all)
+
     async def copy(self) -> None:
-        """Have the slave store what its master has."""
+        """Have a slave that is still store what its master has."""
         dial = Dial(self.master.port)
         peer = await dial()
         store = self.slave.running.broker.store

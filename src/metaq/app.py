@@ -21,6 +21,7 @@ from metaq.admin.taking import taking_requests
 from metaq.broker.broker import Broker
 from metaq.cluster.address import default_host
 from metaq.cluster.ports import Registry
+from metaq.cluster.reading import readable_as_master
 from metaq.cluster.registry import BrokerRegistration, NoRegistry
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.config.model import BrokerConfig, ZooKeeperConfig
@@ -243,7 +244,10 @@ def _registration(
         return NoRegistry(), asyncio.sleep(0)
     client = registry(config.zookeeper)
     stack.push_async_callback(client.close)
-    registration = BrokerRegistration(client, config, address, slave_id=role.slave_id)
+    registration: Registration
+    registration = main = BrokerRegistration(client, config, address, slave_id=role.slave_id)
+    if role.slave_id is not None:
+        registration = readable_as_master(main, client, config, address, role.slave_id)
     return registration, client.connect(config.zookeeper.connection_timeout)
 
 

@@ -11,7 +11,7 @@ from metaq.cli.main import run
 from metaq.client.background import LoopThread
 from metaq.testing import Registry
 from tests.cli.test_docs import fits, shown
-from tests.copies import Pair
+from tests.copies import Pair, Still
 from tests.docs import samples
 
 PAGE = "reading-from-a-slave.md"
@@ -22,7 +22,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     """Both have three messages."""
     thread = LoopThread()
     with Registry(tmp_path / "registry") as registry:
-        made = thread.make(lambda: Pair(tmp_path, registry.address))
+        made = thread.make(lambda: Pair(tmp_path, registry.address, Still))
         try:
             thread.call(made.start())
             with metaq.connect(made.url) as mq:

@@ -8,13 +8,13 @@ import pytest
 from metaq import aio
 from metaq.admin.copying import Copying
 from metaq.cluster.zk import ZooKeeperClient
-from tests.copies import Pair
+from tests.copies import Pair, Still
 from tests.interop.conftest import Judge
 
 
 @pytest.fixture
 async def pair(tmp_path: Path, zk: str) -> AsyncIterator[Pair]:
-    made = Pair(tmp_path, zk)
+    made = Pair(tmp_path, zk, Still)
     try:
         yield await made.start()
     finally:
@@ -36,6 +36,12 @@ async def test_a_java_consumer_sent_to_the_slaves_root_reads_from_that_slave_alo
     for _ in range(10):
         await java.until("message")
     assert pair.gets(pair.master) == 2  # those of the copying
+
+
+async def test_a_java_producer_that_is_sent_there_is_refused(pair: Pair, judge: Judge) -> None:
+    said = await judge("Produce", topic="test", count=1, size=50, zk=f"{pair.hosts}/read-slave2", expect=None)
+    assert not [event for event in said.of("sent") if event["ok"]]
+    assert not list(pair.slave.running.broker.store.all())
 
 
 async def test_a_group_goes_on_where_it_was_when_its_offsets_are_carried_over(pair: Pair, judge: Judge) -> None:
