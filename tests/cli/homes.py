@@ -6,7 +6,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -82,3 +83,11 @@ def line_of(process: "subprocess.Popen[bytes]") -> str:
             break
         parts.append(part)
     return b"".join(parts).decode()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that must be asked for; it fails the test after the deadline."""
+    last = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < last, "it did not happen"
+        time.sleep(0.02)

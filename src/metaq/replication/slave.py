@@ -43,7 +43,7 @@ class Slave:
     """The role of an asynchronous slave, for `app.run`. Raises ConfigError for a group name no broker takes."""
 
     def __init__(self, config: SlaveConfig) -> None:
-        check_group(config.slave_group)
+        _check_group(config)
         self._config = config
         self._broker: Broker | None = None
         self._world: World
@@ -84,6 +84,12 @@ class Slave:
             appeared=self._appeared,
         )
         self._follower = Follower(broker.store, world, options)
+
+    async def accompany(self) -> None:
+        """Do nothing: without ZooKeeper no master is found."""
+
+    async def prepare(self, broker: Broker, registry: Registry | None) -> None:
+        """Do nothing: as in the original a slave is registered before it has anything."""
 
     async def work(self, serving: Serving, registry: Registry | None) -> None:
         """Follow the master until cancelled: whichever there is, and whether there is one yet."""
@@ -147,3 +153,10 @@ class Slave:
     def _appeared(self, topic: str) -> None:
         assert self._broker is not None
         self._broker.puts.registry.topic_appeared(topic)  # which of them there is, is known later than `join`
+
+
+def _check_group(config: SlaveConfig) -> None:
+    try:
+        check_group(config.slave_group)
+    except ConfigError as exc:
+        raise ConfigError(f"{config.path}: slaveGroup={config.slave_group}: {exc}") from exc

@@ -1,0 +1,111 @@
+"""Slaves as people start and look after them: the script of a home, its files as those of the deployment."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from metaq.cli.control import ask
+from metaq.cli.home import Home
+from metaq.cli.main import run
+from metaq.testing import Coordinator
+from tests.cli.homes import made_home, until
+from tests.cli.test_script import script
+
+SEED: Final = Path(__file__).parents[1] / "data" / "seed"
+SITES: Final = {"beijing": "127.0.51.33", "hefei": "127.0.52.23", "guangzhou": "127.0.70.157"}
+
+
+@pytest.fixture
+def sites(tmp_path: Path, own_registry: Coordinator, chroots: Iterator[int]) -> Iterator[dict[str, Home]]:
+    """Three homes with the deployment's files, but for what lets them run on one machine."""
+    hosts = own_registry.chroot(f"sites-{next(chroots)}")
+    with ExitStack() as stack:
+        homes = {name: stack.enter_context(made_home(tmp_path / name)) for name in SITES}
+        for name, home in homes.items():
+            text = (SEED / "server.ini").read_text("utf-8")
+            text = text.replace("192.168.51.33:2181", hosts).replace("serverPort=8123", "serverPort=0")
+            text = text.replace("[system]\n", f"[system]\nhostName={SITES[name]}\ndataPath={home.path}/data\n")
+            home.ini.write_text(text + f"\n[pymetaq]\nbindAddress={SITES[name]}\n", "utf-8")
+            properties = SEED / f"async_slave.{name}.properties"
+            if properties.exists():
+                (home.path / "conf" / "async_slave.properties").write_bytes(properties.read_bytes())
+        yield homes
+
+
+def metaq_server(home: Home, *words: str) -> str:
+    """Run the script of a home; return what it prints."""
+    done = script(home.path / "bin" / "metaServer.sh", *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def has_all(home: Home) -> bool:
+    """Say whether a slave has the three messages."""
+    status = ask(home.socket, "slave-status")
+    partitions = status["partitions"]
+    assert isinstance(partitions, list)
+    return status["state"] == "current" and sum(each["end"] for each in partitions) == 3 * 32
+
+
+def put(home: Home, topic: str, body: bytes) -> None:
+    """Store a message in partition 0, by the wire."""
+    host, _, port = str(ask(home.socket, "status")["address"]).removeprefix("meta://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as peer:
+        peer.sendall(b"put %b 0 %d 0 1\r\n%b" % (topic.encode(), len(body), body))
+        assert peer.recv(100).startswith(b"result 200 ")
+
+
+def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(sites: dict[str, Home]) -> None:
+    for name in ("hefei", "guangzhou"):
+        said = metaq_server(sites[name], "start", "slave")
+        assert said.startswith("Starting meta broker as an asynchronous slave...\nMeta broker serves at meta://127.0.")
+    assert "Error:no master of broker 1 is registered below /meta" in metaq_server(sites["hefei"], "slave-status")
+    metaq_server(sites["beijing"], "start")
+    for topic in ("test", "meta-test", "oct29"):
+        put(sites["beijing"], topic, b"from Beijing")
+
+    for name, number in (("hefei", 1), ("guangzhou", 2)):
+        until(partial(has_all, sites[name]))
+        status = ask(sites[name].socket, "slave-status")
+        assert (status["slave_id"], status["state"], status["error"]) == (number, "current", None)
+        assert status["lag"] == {"bytes": 0, "messages": 0, "seconds": 0.0}
+        text = metaq_server(sites[name], "slave-status")
+        assert text.startswith(
+            "Getting asynchronous slave status...\nSubscriber handler:running\nReplicate partitions:48\n"
+            "Replicate topic partitions detail:\n    meta-test:16\n    oct29:16\n    test:16\n"
+            "Replicate requests:48\nReplicate runner:running\nReplicate status:yes\nMaster:meta://127.0.51.33:"
+        )
+        assert "slave_lag_bytes 0\n" in metaq_server(sites[name], "stats")
+        assert "test part 0 state current end 32 " in metaq_server(sites[name], "stats", "-item", "slave")
+    done = script(sites["beijing"].path / "bin" / "metaServer.sh", "slave-status")
+    assert done.returncode == 1
+    assert "this broker is no asynchronous slave" in done.stderr
+    assert "Stop meta broker successfully." in metaq_server(sites["hefei"], "stop")
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        (None, "async_slave.properties: cannot be read: No such file or directory; a slave needs it, with slaveId="),
+        ("slaveGroup=g\n", "async_slave.properties: slaveId must be set: a number from 0 on"),
+        ("slaveId=-1\n", "async_slave.properties: slaveId=-1: must be between 0 and"),
+        ("slaveId=1\nslaveGroup=a/b\n", "async_slave.properties: slaveGroup=a/b: "),
+        ("slaveId=1\n", "server.ini: zk.zkEnable=false: a slave finds its master in ZooKeeper"),
+    ],
+)
+def test_what_keeps_a_slave_from_starting_is_told(
+    home: Home, properties: str | None, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = home.path / "conf" / "async_slave.properties"
+    path.unlink()
+    if properties is not None:
+        path.write_text(properties)
+    assert run(["server", "start", "slave", "--home", str(home.path)]) == 1
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.startswith("metaq: the broker did not start: ")
