@@ -10,7 +10,7 @@ import logging
 import random
 import resource
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -139,6 +139,14 @@ class RunningBroker:
                 log.warning("ZooKeeper does not answer; it hears of the new configuration later")
             return reloaded
 
+    async def announce(self) -> None:
+        """Register the broker again after `withdraw`. Raises RegistryError."""
+        await self._registration.register(topics_of(self.broker))
+
+    async def withdraw(self) -> None:
+        """Leave ZooKeeper, and serve on."""
+        await self._registration.withdraw()
+
     async def forget(self, topic: str) -> None:
         """Have ZooKeeper forget a topic; return when it has."""
         await self._registration.forget(topic)
@@ -182,16 +190,15 @@ async def run(
         broker = Broker(config, store, world)
         role.join(broker, world)
         listener = Listener(world.network, Serving(broker), _limits(config), config.idle_timeout)
-        listener.connections.most = _most_connections(config, world)
+        _introduce(broker, listener, config, world)
         failure = await stack.enter_async_context(_background(store, listener))
-        broker.count_connections = lambda: len(listener.connections.all)
-        store.pressure = listener.connections.hold
+        await stack.enter_async_context(_at_work(role.accompany(), failure))
         await listener.open(config.bind_address, config.server_port)
         stack.push_async_callback(listener.close)
         address = BrokerAddress(_host(config), listener.port)
         broker.serve_at(str(address), listener.port)
         registration, connected = _registration(config, address, role, stack, registry)
-        if not await _unless_stopped(connected, stop, failure):
+        if not await _unless_stopped(_prepared(connected, role, broker, registration), stop, failure):
             return
         broker.use_registry(registration)
         stack.push_async_callback(_withdraw, registration, listener, config)
@@ -200,10 +207,23 @@ async def run(
         running = RunningBroker(broker, address, registration, world)
         if registration.registry is not None and role.slave_id is None:
             await stack.enter_async_context(taking_requests(running.changes, registration.registry, world))
-        await stack.enter_async_context(_at_work(role, running, registration.registry, failure))
+        await stack.enter_async_context(_at_work(role.work(running, registration.registry), failure))
         if ready is not None:
             ready(running)
         await _unless_stopped(asyncio.get_running_loop().create_future(), stop, failure)
+
+
+def _introduce(broker: Broker, listener: Listener, config: BrokerConfig, world: World) -> None:
+    """Let broker and listener hear of each other."""
+    listener.connections.most = _most_connections(config, world)
+    broker.count_connections = lambda: len(listener.connections.all)
+    broker.store.pressure = listener.connections.hold
+
+
+async def _prepared(connected: Awaitable[object], role: Role, broker: Broker, registration: Registration) -> None:
+    """Wait for ZooKeeper, then for what the role has to do before the broker is registered."""
+    await connected
+    await role.prepare(broker, registration.registry)
 
 
 def _warn(config: BrokerConfig) -> None:
@@ -252,10 +272,8 @@ def _registration(
 
 
 @asynccontextmanager
-async def _at_work(
-    role: Role, running: RunningBroker, registry: Registry | None, failure: asyncio.Future[object]
-) -> AsyncIterator[None]:
-    """Have the role do its work while the block runs. What it fails with ends the broker."""
+async def _at_work(work: Coroutine[None, None, None], failure: asyncio.Future[object]) -> AsyncIterator[None]:
+    """Have a role do its work while the block runs. What it fails with ends the broker."""
 
     def ended(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
@@ -264,7 +282,7 @@ async def _at_work(
         if error is not None and not failure.done():
             failure.set_exception(error)
 
-    task = asyncio.create_task(role.work(running, registry), name="role")
+    task = asyncio.create_task(work, name="role")
     task.add_done_callback(ended)
     try:
         yield

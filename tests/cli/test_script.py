@@ -70,7 +70,6 @@ def test_base_dir_goes_before_its_own_place(at: Path, tmp_path: Path) -> None:
         ),
         (["move-partitions", "-offset", "3"], 1, "", "metaq: `server move-partitions` is not in this release\n"),
         (["query", "-j", "x"], 1, "", "metaq: `server query` is not in this release\n"),
-        (["start", "samsa"], 1, "", "metaq: replication is not in this release: a broker cannot start as samsa yet\n"),
     ],
 )
 def test_each_word_has_its_text_and_status(at: Path, words: list[str], status: int, out: str, err: str) -> None:

@@ -75,15 +75,16 @@ async def master(
     async with serving(config) as broker:
         samsa = Samsa(broker.running.broker, app.real_world(), pair)
         samsa.attach()
-        running = asyncio.ensure_future(samsa.run())
+        running = [asyncio.ensure_future(samsa.run()), asyncio.ensure_future(samsa.health.run())]
         dial = Dial(broker.port)
         try:
             yield Master(broker, samsa, await dial())
         finally:
             await dial.end()
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-            assert running.cancelled(), running.exception()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            assert all(task.cancelled() for task in running), [task.exception() for task in running]
 
 
 @asynccontextmanager

@@ -90,6 +90,7 @@ class Broker:
         self.count_connections: Callable[[], int] = lambda: 0  # the listener knows
         self.copies: Copies | None = None  # whoever stores copies, where this broker is the slave of a pair
         self.replica: Replica | None = None  # whoever copies the log of another broker
+        self.pair: Callable[[], list[str]] = list  # of a synchronous pair: the lines that `stats` has more
         self._turns = Turns()
         self.use_registry(NoTopicRegistry())
 
@@ -242,7 +243,7 @@ class Broker:
             connections=self.count_connections(),
             threads=threading.active_count(),
             slave=self.replica is not None,
-            copying=[] if self.replica is None else self.replica.summary(),
+            copying=self.pair() if self.replica is None else self.replica.summary(),
         )
 
     def slave_lines(self) -> list[str] | None:

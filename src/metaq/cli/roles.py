@@ -30,8 +30,8 @@ class Part:
 
 PARTS: Final[Mapping[str, Part]] = {
     "slave": Part("metaslave", "async_slave.properties", "metaq.replication.slave:from_file"),
-    "samsa": Part("samsa", "samsa_master.properties", None),
-    "gregor": Part("gregor", "gregor_slave.properties", None),
+    "samsa": Part("samsa", "samsa_master.properties", "metaq.replication.pair.roles:samsa_from_file"),
+    "gregor": Part("gregor", "gregor_slave.properties", "metaq.replication.pair.roles:gregor_from_file"),
 }
 PLUGINS: Final = (*(part.plugin for part in PARTS.values()), "jettyBroker")
 ROLES: Final = ("local", *PARTS)
@@ -93,5 +93,5 @@ plugin_option = click.option(
     metavar="NAME=FILE",
     expose_value=False,
     callback=check_plugins,
-    help="A role and its properties: metaslave=FILE, an asynchronous slave.",
+    help="A role and its properties: metaslave=FILE, an asynchronous slave; samsa=FILE or gregor=FILE, one of a pair.",
 )

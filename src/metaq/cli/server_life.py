@@ -1,6 +1,7 @@
 """`metaq server start|stop|restart|status`: the life of the broker of a home (reference: metaServer.sh)."""
 
 from collections.abc import Callable
+from typing import Final
 
 import click
 
@@ -23,6 +24,14 @@ timeout_option = click.option(
 role_argument = click.argument("role", required=False, type=click.Choice(ROLES))
 
 
+_MODES: Final = {
+    "local": " in local mode",
+    "slave": " as an asynchronous slave",
+    "samsa": " as the master of a synchronous pair",
+    "gregor": " as the slave of a synchronous pair",
+}
+
+
 @click.command()
 @role_argument
 @plugin_option
@@ -34,6 +43,7 @@ def start(role: str | None, properties: dict[str, str], home_path: str | None, a
 
     As `local` it brings its own registry, at the address zk.zkConnect names: for one machine, nothing else to install.
     As `slave` it copies the master of its brokerId, as conf/async_slave.properties says.
+    `samsa` and `gregor` are master and slave of a synchronous pair, as conf/samsa_master.properties says.
     """
     check_role(role, properties)
     home = find_home(home_path)
@@ -53,7 +63,7 @@ def check_role(role: str | None, properties: dict[str, str]) -> None:
 
 def bring_up(home: Home, role: str | None, properties: dict[str, str], as_json: bool) -> None:
     """Start a broker and say where it serves. Raises StartFailed."""
-    mode = {"local": " in local mode", "slave": " as an asynchronous slave"}.get(role or "", "")
+    mode = _MODES.get(role or "", "")
     tell(as_json)(f"Starting meta broker{mode}...")
     options = [word for name, value in properties.items() for word in ("-D", f"{name}={value}")]
     try:

@@ -15,6 +15,11 @@ class Serving(Reloading, Protocol):
 
     @property
     def address(self) -> BrokerAddress: ...
+    async def announce(self) -> None:
+        """Register it again. Raises RegistryError."""
+
+    async def withdraw(self) -> None:
+        """Have it leave ZooKeeper, and serve on."""
 
 
 class Role(Protocol):
@@ -29,6 +34,15 @@ class Role(Protocol):
 
     def join(self, broker: Broker, world: World) -> None:
         """Take one's place in a broker whose port is not open yet."""
+
+    async def accompany(self) -> None:
+        """Do what must go on from before the port opens until it is closed; until cancelled, or done.
+
+        What it raises ends the broker.
+        """
+
+    async def prepare(self, broker: Broker, registry: Registry | None) -> None:
+        """Return when the broker may be registered: its port is open."""
 
     async def work(self, serving: Serving, registry: Registry | None) -> None:
         """Do what the role is about, while the broker serves and is registered; until cancelled, or done.
@@ -47,6 +61,12 @@ class Master:
         return config
 
     def join(self, broker: Broker, world: World) -> None:
+        """Do nothing."""
+
+    async def accompany(self) -> None:
+        """Do nothing."""
+
+    async def prepare(self, broker: Broker, registry: Registry | None) -> None:
         """Do nothing."""
 
     async def work(self, serving: Serving, registry: Registry | None) -> None:

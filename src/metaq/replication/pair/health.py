@@ -6,12 +6,15 @@ One task does what is wanted, so that nothing is done twice; what fails is tried
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from metaq.config.pair import SamsaConfig
 from metaq.errors import RegistryError
 
 log_ = logging.getLogger(__name__)
+
+
+WORDS: Final = ("slave-lost", "slave-back", "unregistered", "registered")
 
 
 class Notify(Protocol):
@@ -25,10 +28,7 @@ async def nobody() -> None:
 
 
 class Health:
-    """Counts copies that failed in a row. `events` counts what was told, by its word.
-
-    Words: `slave-lost`, `slave-back` (it has all there is), `unregistered`, `registered`.
-    """
+    """Counts copies that failed in a row. `events` counts what was told, by its word (see WORDS)."""
 
     def __init__(self, config: SamsaConfig, slave: str) -> None:
         self.failures = 0

@@ -19,7 +19,7 @@ from metaq.net.link import Link, LinkOptions
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
 from metaq.replication.pair.catching import CatchUp
-from metaq.replication.pair.health import Health
+from metaq.replication.pair.health import WORDS, Health
 from metaq.replication.pair.lines import Line, Lines
 from metaq.replication.pair.local import Fault
 from metaq.replication.pair.noted import Noted
@@ -71,13 +71,12 @@ class Samsa:
         self._broker.puts.forget()
 
     async def run(self) -> None:
-        """Keep the slave up until cancelled."""
+        """Keep the slave up until cancelled. `health` is run by whoever knows the registration."""
         self.link.start()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(_WORKERS):
                     tasks.create_task(self._work(), name=f"catch-up {number}")
-                tasks.create_task(self.health.run(), name="health of the pair")
                 tasks.create_task(self._note(), name="notes of the pair")
         finally:
             for timer in self._timers.values():
@@ -93,6 +92,19 @@ class Samsa:
         except TimeoutError:
             return False
         return True
+
+    def summary(self) -> list[str]:
+        """Return the lines that `stats` has more for a pair."""
+        events = self.health.events
+        return [
+            f"pair_slave {self.slave}",
+            f"pair_connected {str(self.link.is_open).lower()}",
+            f"pair_behind {self.lines.behind}",
+            f"pair_refused {sum(line.own for line in self.lines.all())}",
+            f"pair_failed_copies {self.health.failed_copies}",
+            f"pair_registered {str(self.health.registered).lower()}",
+            *(f"pair_event_{word} {events.get(word, 0)}" for word in WORDS),
+        ]
 
     # -- puts
 
