@@ -197,6 +197,50 @@ async def test_a_slave_that_does_not_answer_is_left_for_the_master() -> None:
         assert brokers.master.of(Get)
 
 
+async def test_a_slave_that_hangs_while_it_is_waited_at_is_left_for_the_master(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("metaq.client.replicas._ANSWER", 0.1)
+    monkeypatch.setattr("metaq.client.replicas._ROUND", 0.1)
+    async with trio(extensions=OURS) as brokers, brokers.connect() as mq:
+        consumer = consumer_of(mq, Ledger(), read_from="slave:1", max_lag=None)
+        assert len(await take(consumer, 3)) == 3
+        await until(lambda: brokers.one.polls)
+        for kind in (Get, Version, Offset):
+            brokers.one.always(kind, silence)
+        assert not brokers.master.of(Get)
+        brokers.put(b"more", brokers.master)
+        assert await take(consumer, 1) == [b"more"]
+        assert "does not answer, it is not read from meanwhile" in caplog.text
+        for kind in (Get, Version, Offset):
+            brokers.one.always(kind, behave)
+        brokers.put(b"more", brokers.one)
+        seen = len(brokers.one.of(Get))
+        await until(lambda: len(brokers.one.of(Get)) > seen)
+
+
+async def test_a_slave_that_has_much_to_send_first_is_not_taken_for_silent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("metaq.client.replicas._ANSWER", 0.2)
+
+    def trickle(peer: Peer, command: Command) -> None:
+        """Answer the question of the version at once when asked first; later not before others are answered."""
+        peer.send(result(404, "bytes of another answer", 0))
+        asyncio.get_running_loop().call_later(0.15, trickle, peer, command)
+
+    async with trio(extensions=OURS) as brokers, brokers.connect() as mq:
+        consumer = consumer_of(mq, Ledger(), read_from="slave:1", max_lag=0.2)
+        assert len(await take(consumer, 3)) == 3
+        brokers.one.always(Version, trickle)
+        rounds = len(brokers.master.of(Version))
+        await until(lambda: len(brokers.master.of(Version)) > rounds + 3)
+        brokers.put(b"more")
+        assert await take(consumer, 1) == [b"more"]
+        assert not brokers.master.of(Get)
+        assert "does not answer" not in caplog.text
+
+
 async def test_a_record_that_is_corrupt_on_the_slave_is_read_from_the_master() -> None:
     async with trio(0) as brokers, brokers.connect() as mq:
         brokers.put(b"first")

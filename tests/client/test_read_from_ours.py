@@ -9,6 +9,7 @@ import pytest
 
 from metaq import aio
 from tests.client.conftest import QUICK
+from tests.cluster.conftest import until
 from tests.copies import Pair
 
 COUNT: Final = 60  # messages of each of three parts
@@ -43,7 +44,6 @@ async def test_messages_come_once_and_in_order_while_the_slave_goes_and_returns(
         got += await through(1)
         await pair.restart_slave()
         await pair.copied()
-        while not pair.gets(pair.slave):
-            await asyncio.sleep(0.01)
+        await until(lambda: pair.gets(pair.slave) > 0)
         got += await through(2)
         assert got == [b"%d" % number for number in range(3 * COUNT)]

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _ROUND: Final = 1.0  # seconds between two looks at most
 _AT_ONCE: Final = 100  # sources looked at in one go; each takes some 50 µs
 _ANSWER: Final = 2.0  # seconds after which a broker that says nothing counts as away
+_LATELY: Final = 0.1  # seconds after a question: what comes then comes from one that is alive
 _SAMPLES: Final = 5  # of a round trip; the shortest counts, since in the others something else was waited for
 
 
@@ -93,6 +94,8 @@ class Replicas:
                 await self._look()
             except MetaqError as exc:  # of the directory: what is known stands
                 log.debug("copies that are read are not looked at: %s", exc)
+            except Exception:
+                log.exception("copies that are read are not looked at")
 
     async def _look(self) -> None:
         sources = list(self._sources)
@@ -106,7 +109,12 @@ class Replicas:
         now = asyncio.get_running_loop().time()
         due = [each for each in sources if each.due <= now and each in self._sources]
         for start in range(0, len(due), _AT_ONCE):
-            await asyncio.gather(*(each.review() for each in due[start : start + _AT_ONCE]))
+            outcomes = await asyncio.gather(
+                *(each.review() for each in due[start : start + _AT_ONCE]), return_exceptions=True
+            )
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
 
     async def _measure(self, links: Iterable[Link]) -> None:
         await asyncio.gather(*map(self._ping, links))
@@ -119,9 +127,13 @@ class Replicas:
             async with asyncio.timeout(_ANSWER):
                 await asking.version(link, _ANSWER)
         except (ClientError, TimeoutError) as exc:
+            if link.used > began + _LATELY:
+                return  # it has much to say before
             if address not in self._silent and link.is_open:
                 log.warning("%s: does not answer, it is not read from meanwhile: %s", address, str(exc) or "no answer")
                 self._silent.add(address)
+                for source in self._sources:
+                    source.hurry(address)
             return
         self._samples.setdefault(address, deque(maxlen=_SAMPLES)).append(clock() - began)
         self._silent.discard(address)

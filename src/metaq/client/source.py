@@ -110,6 +110,11 @@ class Source:
         self._avoided[address] = now + pause, pause
         return True
 
+    def hurry(self, address: BrokerAddress) -> None:
+        """Be looked after at once if this is who is read from."""
+        if self._current is not None and self._current.address == address:
+            self.due = 0.0
+
     async def review(self) -> None:
         """See whether another broker is the one to read from now; say so then."""
         now = asyncio.get_running_loop().time()
@@ -118,7 +123,10 @@ class Source:
         if current is None or place is None:
             return
         self._remember(now, place.offset)
-        better = await self._better(current, place.offset)
+        if not self._is_well(current):
+            better = await self._first_that_can(await self._candidates(), place.offset)
+        else:
+            better = await self._better(current, place.offset)
         if better is None and await self._is_too_far_behind(current, place):
             better = await self._instead_of(current, place.offset)
         if better is not None and self._current == current:
@@ -173,7 +181,7 @@ class Source:
             return False
         lacks = self._lacks[1]
         end = await self._end(current.address)  # perhaps it is the reader that does not come on
-        return end is None or end < lacks
+        return end is not None and end < lacks
 
     async def _candidates(self) -> list[Candidate]:
         routes, broker_id = self._replicas.routes, self.key.partition.broker_id
@@ -188,15 +196,15 @@ class Source:
     async def _choose(self) -> Candidate:
         """Return the present one if it is well, else the first that is; wait for one, and a moment for the best."""
         clock, changes = asyncio.get_running_loop().time, self._replicas.routes.changes
-        began = clock()
+        began, patient = clock(), True
         while True:
             seen = changes.generation
             candidates = await self._candidates()
             chosen: Candidate | None
             if self._current in candidates and self._is_well(self._current):
                 chosen = self._current
-            elif self._waits_for(candidates) and clock() - began < _PATIENCE:
-                await changes.wait(seen, began + _PATIENCE - clock())
+            elif patient and self._waits_for(candidates):
+                patient = await changes.wait(seen, began + _PATIENCE - clock())
                 continue
             else:
                 self._replicas.tried.update(each.address for each in candidates if not self._is_open(each))

@@ -97,6 +97,11 @@ class Link:
         return self._connection is not None
 
     @property
+    def used(self) -> float:
+        """When bytes last came, or the first request left that waits, by the loop's clock; 0: no connection."""
+        return 0.0 if self._connection is None else self._connection.used
+
+    @property
     def reason(self) -> str:
         """Why there is no connection: the last error met."""
         return self._reason
