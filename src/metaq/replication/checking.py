@@ -41,8 +41,9 @@ class Checker:
         self._group = group
         self._timeout = timeout
 
-    async def meet(self, link: Link, key: TopicPartition) -> Meeting | None:
-        """Return where copying goes on; None: we have no log. Repairs our log if need be, saying so once.
+    async def meet(self, link: Link, key: TopicPartition, differs: Callable[[], None]) -> Meeting | None:
+        """Return where copying goes on; None: we have no log. Repairs our log if need be, saying so once; `differs` is
+        called before.
 
         Raises ClientError if the master does not answer, StoreError or OSError if our log cannot be read or cut.
         """
@@ -54,6 +55,7 @@ class Checker:
         last = await self._store.read_last(log, _LAST)
         if last and await self._theirs(link, key, log.end - len(last), len(last)) == last:
             return Meeting(log.end)
+        differs()
         return await self._repair(link, log, bool(last))
 
     async def _repair(self, link: Link, log: PartitionLog, has_records: bool) -> Meeting:

@@ -16,7 +16,7 @@ class Course:
     """Where copying stands and how it went. Times are those of the loop, seconds."""
 
     __slots__ = (
-        "behind_since", "bytes", "checked", "copy", "delay", "end", "error", "heard", "key", "last", "log",
+        "behind_since", "busy", "bytes", "checked", "copy", "delay", "end", "error", "heard", "key", "last", "log",
         "master_end", "messages", "queued", "refused", "repaired", "state", "uncommitted", "wanted",
     )  # fmt: skip
 
@@ -31,6 +31,7 @@ class Course:
         self.master_end: int | None = None
         self.wanted = True  # the master has it still
         self.checked = False  # our end was compared with the master's since the connection began
+        self.busy = False  # being checked now
         self.queued = False  # it is to be asked for, checked, or tried again later
         self.refused = 0  # times in a row that its bytes could not be taken
         self.uncommitted = 0  # bytes appended that are not safe yet

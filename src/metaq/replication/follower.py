@@ -141,7 +141,7 @@ class Follower:
         """The connection is lost: another master may come, or this one with less. Each end is checked first."""
         now = self._loop.time()
         for course in self._courses.values():
-            if course.state is not State.REPAIRING:
+            if not course.busy:
                 course.halt(State.WAITING, course.error, now)
                 self._ready.add(course)
 
@@ -320,13 +320,13 @@ class Follower:
     async def _check_on(self) -> None:
         while True:
             course = await self._to_check.get()
-            if course.checked or not course.wanted or course.state is State.REPAIRING:
+            if course.checked or not course.wanted or course.busy:
                 continue
             link = self._link
             if link is None or not link.is_open:
                 self._ready.add(course)
                 continue
-            course.state = State.REPAIRING
+            course.busy = True
             try:
                 await self._check(course, link)
             except (ClientError, StoreError, OSError) as exc:
@@ -335,11 +335,17 @@ class Follower:
                 else:
                     course.halt(State.WAITING, course.error, self._loop.time())
                     self._ready.add(course)
+            finally:
+                course.busy = False
             self._news.set()
 
     async def _check(self, course: Course, link: Link) -> None:
         session = self._session
-        met = await self._checker.meet(link, course.key)
+
+        def differs() -> None:
+            course.state = State.REPAIRING
+
+        met = await self._checker.meet(link, course.key, differs)
         course.log = self._store.get(course.key)
         if met is not None and met.repaired is not None:
             course.repaired = met.repaired

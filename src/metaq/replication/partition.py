@@ -58,17 +58,17 @@ def survey(data: bytes) -> tuple[int, int, int]:
     view = memoryview(data)
     end = messages = highest = 0
     size = len(data)
-    while end + HEADER_SIZE <= size:
+    while (start := end + HEADER_SIZE) <= size:
         length, crc, id, _ = _unpack_from(data, end)
-        start = end + HEADER_SIZE
         stop = start + length
-        if not 0 <= length <= LARGEST or (length == crc == id == 0 and not any(view[end:start])):
+        if not 0 < length <= LARGEST and (length or not any(view[end:start])):
             raise CorruptMessage(f"a record has a length of {length}", (end, messages, highest))
         if stop > size:
             break
         if crc32(view[start:stop]) & 0x7FFFFFFF != crc:
             raise CorruptMessage(f"a record of {length} bytes fails its checksum", (end, messages, highest))
-        highest = max(highest, id)
+        if id > highest:  # noqa: PLR1730 - for each record; max() takes a tenth of all the time
+            highest = id
         end = stop
         messages += 1
     return end, messages, highest
