@@ -181,6 +181,8 @@ class Source:
             return False
         lacks = self._lacks[1]
         end = await self._end(current.address)  # perhaps it is the reader that does not come on
+        if end is not None and end >= lacks:
+            self._lacks = None
         return end is not None and end < lacks
 
     async def _candidates(self) -> list[Candidate]:
