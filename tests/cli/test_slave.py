@@ -52,6 +52,15 @@ def has_all(home: Home) -> bool:
     return status["state"] == "current" and sum(each["end"] for each in partitions) == 3 * 32
 
 
+def brokers(home: Home, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Return the words of each broker's line in `metaq brokers`."""
+    hosts = next(line for line in home.ini.read_text("utf-8").splitlines() if line.startswith("zk.zkConnect="))
+    capsys.readouterr()
+    host, _, path = hosts.removeprefix("zk.zkConnect=").partition("/")
+    assert run(["brokers", "--url", f"zk://{host}/{path}/meta"]) == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+
+
 def put(home: Home, topic: str, body: bytes) -> None:
     """Store a message in partition 0, by the wire."""
     host, _, port = str(ask(home.socket, "status")["address"]).removeprefix("meta://").partition(":")
@@ -60,7 +69,9 @@ def put(home: Home, topic: str, body: bytes) -> None:
         assert peer.recv(100).startswith(b"result 200 ")
 
 
-def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(sites: dict[str, Home]) -> None:
+def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(
+    sites: dict[str, Home], capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("hefei", "guangzhou"):
         said = metaq_server(sites[name], "start", "slave")
         assert said.startswith("Starting meta broker as an asynchronous slave...\nMeta broker serves at meta://127.0.")
@@ -82,6 +93,9 @@ def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(sites: dic
         )
         assert "slave_lag_bytes 0\n" in metaq_server(sites[name], "stats")
         assert "test part 0 state current end 32 " in metaq_server(sites[name], "stats", "-item", "slave")
+    rows = brokers(sites["beijing"], capsys)
+    assert [row[:2] for row in rows] == [["1", "master"], ["1", "slave"], ["1", "slave"]]
+    assert [row[-4:] for row in rows[1:]] == [["0", "bytes,", "0.000", "s"]] * 2
     done = script(sites["beijing"].path / "bin" / "metaServer.sh", "slave-status")
     assert done.returncode == 1
     assert "this broker is no asynchronous slave" in done.stderr

@@ -1,8 +1,8 @@
 """Topics and brokers of a cluster as an operator sees them."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from metaq.admin.ends import Bounds, Ends, Log, read_ends
@@ -12,7 +12,9 @@ from metaq.cluster.paths import Paths
 from metaq.cluster.ports import Registry
 from metaq.cluster.znodes import Member
 from metaq.errors import MetaqError
-from metaq.model import BrokerPartition, ClusterPartition
+from metaq.model import BrokerAddress, BrokerPartition, ClusterPartition
+
+Ask = Callable[[BrokerAddress], Awaitable[bytes]]
 
 
 class TopicError(MetaqError):
@@ -41,7 +43,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A broker. `slave_id` None: a master. `stats` None: it does not answer, or, a slave, was not asked."""
+    """A broker. `slave_id` None: a master. `stats` None: it does not answer."""
 
     broker_id: int
     slave_id: int | None
@@ -125,18 +127,24 @@ class AnsweredTopics:
             return {}
 
 
-async def registered_brokers(directory: Directory, log: Log) -> list[Broker]:
-    """Return the brokers registered in ZooKeeper; the masters among them are asked how they are."""
+async def registered_brokers(directory: Directory, log: Log, ask: Ask) -> list[Broker]:
+    """Return the brokers registered in ZooKeeper, masters and slaves, with what they say of themselves.
+
+    `ask` returns what the slave at an address answers to `stats`; raises MetaqError.
+    """
     replicas = await directory.replicas()
     masters = {broker_id: str(each.master) for broker_id, each in replicas.items() if each.master is not None}
+
+    async def ask_slave(broker_id: int, slave_id: int, address: BrokerAddress) -> Broker:
+        return await _told(Broker(broker_id, slave_id, str(address), None), ask(address))
+
     slaves = [
-        Broker(broker_id, slave_id, str(address), None)
+        ask_slave(broker_id, slave_id, address)
         for broker_id, each in replicas.items()
         for slave_id, address in each.slaves.items()
     ]
-    return sorted(
-        [*await _ask_all(log, masters), *slaves], key=lambda b: (b.broker_id, -1 if b.slave_id is None else b.slave_id)
-    )
+    answers = await asyncio.gather(_ask_all(log, masters), asyncio.gather(*slaves))
+    return sorted([*answers[0], *answers[1]], key=lambda b: (b.broker_id, -1 if b.slave_id is None else b.slave_id))
 
 
 async def answering_brokers(log: Log) -> list[Broker]:
@@ -145,14 +153,16 @@ async def answering_brokers(log: Log) -> list[Broker]:
 
 
 async def _ask_all(log: Log, masters: Mapping[int, str]) -> list[Broker]:
-    async def ask(broker_id: int) -> Broker:
-        try:
-            text = (await log.stats_text(broker_id)).decode("utf-8", "replace")
-        except MetaqError as exc:
-            return Broker(broker_id, None, masters[broker_id], None, str(exc))
-        return Broker(broker_id, None, masters[broker_id], parse_stats(text))
+    asked = (_told(Broker(number, None, masters[number], None), log.stats_text(number)) for number in sorted(masters))
+    return list(await asyncio.gather(*asked))
 
-    return list(await asyncio.gather(*map(ask, sorted(masters))))
+
+async def _told(broker: Broker, answer: Awaitable[bytes]) -> Broker:
+    """Return the broker with what it answers, or with why it does not."""
+    try:
+        return replace(broker, stats=parse_stats((await answer).decode("utf-8", "replace")))
+    except MetaqError as exc:
+        return replace(broker, reason=str(exc))
 
 
 def _partitions(members: Mapping[Member, int]) -> list[BrokerPartition]:

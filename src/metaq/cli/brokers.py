@@ -5,9 +5,12 @@ from typing import Final
 import click
 
 from metaq.admin.topics import Broker, answering_brokers, registered_brokers
+from metaq.app import real_world
 from metaq.cli.cluster import opened
-from metaq.cli.commands import chosen_url, json_option, url_option
+from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
 from metaq.cli.output import emit, table
+from metaq.client.asking import stats_at
+from metaq.model import BrokerAddress
 from metaq.net.loop import run
 
 _SHOWN: Final = ("version", "uptime", "topics", "curr_connections")  # of what `stats` says
@@ -17,13 +20,16 @@ _SHOWN: Final = ("version", "uptime", "topics", "curr_connections")  # of what `
 @url_option
 @json_option
 def brokers(as_json: bool) -> None:
-    """List the brokers: address, role, and what they say of themselves. Slaves are listed, but not asked."""
+    """List the brokers: address, role, what they say of themselves, and what slaves lack of their master's messages."""
+
+    async def ask(address: BrokerAddress) -> bytes:
+        return await stats_at(real_world(), address, "", CONNECT_TIMEOUT)
 
     async def read() -> list[Broker]:
         async with opened(chosen_url()) as cluster:
             if cluster.tree is None:
                 return await answering_brokers(cluster.mq)
-            return await registered_brokers(cluster.tree.directory, cluster.mq)
+            return await registered_brokers(cluster.tree.directory, cluster.mq, ask)
 
     known = run(read())
     if as_json:
@@ -31,9 +37,23 @@ def brokers(as_json: bool) -> None:
             emit(describe(broker))
         return
     rows = [
-        (b.broker_id, role(b), b.address, *((b.stats or {}).get(key, "-") for key in _SHOWN), b.reason) for b in known
+        (b.broker_id, role(b), b.address, *((b.stats or {}).get(key, "-") for key in _SHOWN), lag(b), note(b))
+        for b in known
     ]
-    table(("ID", "ROLE", "ADDRESS", "VERSION", "UPTIME", "TOPICS", "CONNECTIONS", "NOTE"), rows)
+    table(("ID", "ROLE", "ADDRESS", "VERSION", "UPTIME", "TOPICS", "CONNECTIONS", "LAG", "NOTE"), rows)
+
+
+def lag(broker: Broker) -> str:
+    """Return what a slave of ours lacks; "-" for masters, and for slaves that do not say it."""
+    stats = broker.stats or {}
+    if "slave_lag_bytes" not in stats:
+        return "-"
+    return f"{stats['slave_lag_bytes']} bytes, {stats.get('slave_lag_seconds', '?')} s"
+
+
+def note(broker: Broker) -> str:
+    """Return why a broker does not answer, or what keeps a slave from copying."""
+    return broker.reason or (broker.stats or {}).get("slave_error", "")
 
 
 def role(broker: Broker) -> str:
@@ -42,12 +62,12 @@ def role(broker: Broker) -> str:
 
 
 def describe(broker: Broker) -> dict[str, object]:
-    """Return a broker as `--json` shows it; `answers` null: it was not asked."""
+    """Return a broker as `--json` shows it."""
     return {
         "id": broker.broker_id,
         "slave": broker.slave_id,
         "address": broker.address,
-        "answers": None if broker.slave_id is not None else broker.stats is not None,
+        "answers": broker.stats is not None,
         "stats": broker.stats,
         "note": broker.reason,
     }

@@ -3,8 +3,9 @@
 from typing import Final, NamedTuple
 
 from metaq.errors import LinkClosed, Refused, Status
-from metaq.model import BrokerPartition, TopicPartition
+from metaq.model import BrokerAddress, BrokerPartition, TopicPartition
 from metaq.net.link import Link
+from metaq.ports import World
 from metaq.protocol.commands import Get, Offset, Reply, Result, Stats, Value, Version, Want
 from metaq.protocol.encoder import encode
 
@@ -69,6 +70,17 @@ async def nearest_offset(link: Link, target: TopicPartition, group: str, offset:
 async def stats(link: Link, item: str, timeout: float) -> bytes:
     """Return the answer to `stats`, as it is."""
     return _success(link, await link.request(lambda opaque: encode(Stats(item, opaque)), timeout))
+
+
+async def stats_at(world: World, address: BrokerAddress, item: str, timeout: float) -> bytes:
+    """Return what a broker answers to `stats`, over a connection of its own; `timeout` for that and for the answer."""
+    link = Link(world.network, address, random=world.random)
+    link.start()
+    try:
+        await link.ready(timeout)
+        return await stats(link, item, timeout)
+    finally:
+        await link.close()
 
 
 async def version(link: Link, timeout: float) -> str:

@@ -5,14 +5,13 @@ import os
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
-from metaq.client.asking import stats
+from metaq.client.asking import stats_at
 from metaq.config.broker import parse
 from metaq.config.model import BrokerConfig
 from metaq.config.slave import Sync
 from metaq.config.taking import read_theirs, same_topics, take_topics
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress
-from metaq.net.link import Link
 from metaq.ports import World
 from metaq.store.checkpoint import replace_file
 from metaq.store.mover import call
@@ -36,13 +35,7 @@ async def ask_config(world: World, address: BrokerAddress) -> bytes:
 
     Raises Refused if the master cannot read it itself, other ClientErrors if it does not answer.
     """
-    link = Link(world.network, address, random=world.random)
-    link.start()
-    try:
-        await link.ready(_PATIENCE)
-        return await stats(link, "config", _PATIENCE)
-    finally:
-        await link.close()
+    return await stats_at(world, address, "config", _PATIENCE)
 
 
 class Syncing:

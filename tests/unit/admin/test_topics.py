@@ -1,6 +1,7 @@
 """Topics and brokers as an operator sees them, with ZooKeeper and without."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -111,8 +112,19 @@ async def test_without_zookeeper_topics_are_what_brokers_say_they_have() -> None
         await topics.topic("none")
 
 
-async def test_masters_are_asked_and_slaves_are_listed(directory: Directory) -> None:
+async def test_masters_and_slaves_are_listed_with_what_they_say(directory: Directory) -> None:
     zero = Broker(0, None, "meta://10.0.0.0:8123", {"broker_id": "0", "uptime": "7"})
     one = Broker(1, None, "meta://10.0.0.1:8123", None, "no answer")
-    assert await registered_brokers(directory, FakeLog()) == [zero, Broker(0, 2, "meta://10.0.0.20:8123", None), one]
+    two = Broker(0, 2, "meta://10.0.0.20:8123", {"slave": "true"})
+
+    async def ask(address: BrokerAddress) -> bytes:
+        assert address == BrokerAddress("10.0.0.20", 8123)
+        return b"STATS\r\nslave true\r\nEND\r\n"
+
+    async def fail(_: BrokerAddress) -> bytes:
+        raise RequestTimeout("it sleeps")
+
+    assert await registered_brokers(directory, FakeLog(), ask) == [zero, two, one]
+    away = replace(two, stats=None, reason="it sleeps")
+    assert await registered_brokers(directory, FakeLog(), fail) == [zero, away, one]
     assert await answering_brokers(FakeLog()) == [zero, one]
