@@ -25,13 +25,14 @@ class Still(Slave):
 
 
 class Pair:
-    """`hosts` as in zk.zkConnect. Topic test has one partition. `slave`: what the second one is."""
+    """`hosts` as in zk.zkConnect; `slave`: what the second one is; `partitions`: those of topic test."""
 
-    def __init__(self, folder: Path, hosts: str, slave: type[Slave] = Slave) -> None:
+    def __init__(self, folder: Path, hosts: str, slave: type[Slave] = Slave, partitions: int = 1) -> None:
         self.hosts = hosts
         self.master: Serving
         self.slave: Serving
         self._folder = folder
+        self._partitions = partitions
         self._settings = SlaveConfig(slave_id=SLAVE, slave_group="meta-slave-group", max_delay=0.05)
         self._role = slave(self._settings)
         self._stack = AsyncExitStack()
@@ -46,6 +47,11 @@ class Pair:
         self.slave = await self._serve("slave", self._role)
         return self
 
+    async def start_slave(self) -> Self:
+        """Start the slave alone: its master is another's."""
+        self.slave = await self._serve("slave", self._role)
+        return self
+
     async def restart_slave(self) -> None:
         """Start it again, after its end, on the same folder; its port may be another."""
         self.slave = await self._serve("slave", Slave(self._settings))
@@ -54,7 +60,7 @@ class Pair:
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         links = {"zk.zkEnable": "true", "zk.zkConnect": self.hosts, "zk.zkSyncTimeMs": 100}
-        system = {"brokerId": 1, "numPartitions": 1, "updateConsumerOffsets": "true"}
+        system = {"brokerId": 1, "numPartitions": self._partitions, "updateConsumerOffsets": "true"}
         config = configured(folder, settings(folder, system, zookeeper=links, topics="[topic=test]\n"))
         broker = await Serving(config, role=what).start()
         self._stack.push_async_callback(broker.end)

@@ -173,6 +173,21 @@ async def test_a_slave_that_lacks_too_long_what_its_master_has_is_left_until_it_
         assert await consumer.lag() == dict.fromkeys(consumer.partitions, 0)
 
 
+async def test_a_reader_that_is_slow_itself_stays_where_it_is() -> None:
+    async with trio() as brokers, brokers.connect() as mq:
+        consumer = consumer_of(mq, Ledger(), read_from="slave:1", max_lag=0.1)
+        assert await take(consumer, 1) == [b"0/0"]
+        for number in range(4):  # nobody asks for these, so most of them are not fetched
+            before = len(brokers.one.of(Get))
+            brokers.put(b"%d" % number)
+            looks = len(brokers.master.of(Version))
+            await until(lambda: len(brokers.one.of(Get)) > before or len(brokers.master.of(Version)) > looks + 3)  # noqa: B023
+        looks = len(brokers.one.of(Offset))
+        await until(lambda: len(brokers.one.of(Offset)) > looks)  # it was asked whether it lags
+        assert await take(consumer, 6) == [b"0/1", b"0/2", b"0", b"1", b"2", b"3"]
+        assert not brokers.master.of(Get)
+
+
 async def test_without_a_limit_a_slave_is_waited_for_and_the_lag_is_that_to_the_master() -> None:
     async with trio() as brokers, brokers.connect() as mq:
         consumer = consumer_of(mq, Ledger(), read_from="slave:1", max_lag=None)
