@@ -19,6 +19,7 @@ RUN: Final = {
     ("tutorial.md", "python"): "tests/cli/test_docs.py",
     ("partitions.md", "console"): "tests/cli/test_docs.py",
     ("partitions.md", "python"): "tests/cli/test_docs.py",
+    ("topics.md", "console"): "tests/cli/test_docs.py",
     ("client.md", "python"): "tests/client/test_docs.py",
     ("coming-from-java.md", "python"): "tests/client/test_docs.py",
     ("coming-from-kafka-python.md", "python"): "tests/client/test_docs.py",
