@@ -1,5 +1,6 @@
 """async_slave.properties as a slave reads it."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from metaq.config.slave import SlaveConfig, Sync, load, parse
 from metaq.errors import ConfigError
 
+PAGE: Final = Path(__file__).parents[3] / "docs" / "asynchronous-slave.md"
 SEED: Final = Path(__file__).parents[2] / "data" / "seed"
 
 
@@ -21,6 +23,14 @@ def test_the_files_of_the_deployment_say_who_follows_how() -> None:
     assert (guangzhou.slave_id, guangzhou.slave_group) == (2, "meta-slave-group-gz")
     for each in (hefei, guangzhou):
         assert (each.max_delay, each.sync, each.warnings) == (0.5, Sync.TOPICS, ())
+
+
+def test_the_file_of_the_documents_is_one() -> None:
+    block = re.search("```properties\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert block is not None
+    read = parse(block[1].encode("gbk"))
+    assert (read.slave_id, read.slave_group, read.max_delay, read.sync) == (1, "meta-slave-group", 0.5, Sync.TOPICS)
+    assert not read.warnings
 
 
 def test_only_the_number_must_be_there() -> None:
