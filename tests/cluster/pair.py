@@ -1,8 +1,11 @@
 """A synchronous pair in one process: a master and a slave of ours, and a slave that does as told, like one in Java."""
 
 import asyncio
+import errno
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -10,6 +13,7 @@ from typing import Final
 from metaq import app
 from metaq.config.pair import SamsaConfig
 from metaq.errors import Status
+from metaq.files import OsFiles
 from metaq.model import TopicPartition
 from metaq.protocol.commands import Command, Get, Offset, Sync, Version
 from metaq.protocol.decoder import Decoder
@@ -30,13 +34,33 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
+class FullDisk(OsFiles):
+    """The disk, which is `full` for rounds of the journal while it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+
+    def pwrite(self, fd: int, data: bytes | bytearray | memoryview, position: int) -> None:
+        if self.full and any(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().pwrite(fd, data, position)
+
+    def pwrite_durable(self, fd: int, data: bytes, position: int) -> None:
+        if self.full:
+            time.sleep(0.05)  # the slave answers first
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().pwrite_durable(fd, data, position)
+
+
 class Master:
     """A broker of ours that is the master of a pair; `peer` is a client's connection to it."""
 
-    def __init__(self, serving: Serving, samsa: Samsa, peer: Peer) -> None:
+    def __init__(self, serving: Serving, samsa: Samsa, peer: Peer, disk: FullDisk) -> None:
         self.serving = serving
         self.samsa = samsa
         self.peer = peer
+        self.disk = disk
         self.store = serving.running.broker.store
         self._opaque = 0
 
@@ -69,16 +93,18 @@ async def master(
     """Run a master whose slave is at a port of this machine."""
     folder.mkdir(exist_ok=True)
     config = configured(folder, settings(folder, system, topics=topics))
+    disk = FullDisk()
+    world = replace(app.real_world(), files=disk)
     pair = SamsaConfig(slave_host=HERE, slave_port=slave, send_timeout=1.0, check_interval=0.02)
     for name, value in options.items():
         object.__setattr__(pair, name, value)
-    async with serving(config) as broker:
-        samsa = Samsa(broker.running.broker, app.real_world(), pair)
+    async with serving(config, world) as broker:
+        samsa = Samsa(broker.running.broker, world, pair)
         samsa.attach()
         running = [asyncio.ensure_future(samsa.run()), asyncio.ensure_future(samsa.health.run())]
         dial = Dial(broker.port)
         try:
-            yield Master(broker, samsa, await dial())
+            yield Master(broker, samsa, await dial(), disk)
         finally:
             await dial.end()
             for task in running:

@@ -130,3 +130,19 @@ async def test_a_slave_whose_log_ends_before_the_masters_begins_starts_anew(tmp_
         assert (await first.put(b"z"))[0] == 200
     assert files(one) == files(two)
     assert min(files(one)) > "0" * 19 + "0.meta"
+
+
+async def test_large_messages_and_batches_are_copied_like_others(tmp_path: Path) -> None:
+    large = {"maxTransferSize": 4 << 20}
+    one, two = tmp_path / "one", tmp_path / "two"
+    async with slave(two, system=large) as second, master(one, second.port, large) as first:
+        await first.up()
+        for size in (600_000, 10, 1_500_000, 10):
+            assert (await first.put(bytes(size)))[0] == 200
+        records = pack(0, 0, b"one") + pack(0, 0, b"two")
+        frame = await first.peer.asks(b"mput test 0 %d 2 77 0 0 5\r\n%b" % (len(records), records))
+        assert frame.startswith(b"result 200")
+        again = await first.peer.asks(b"mput test 0 %d 2 77 0 0 5\r\n%b" % (len(records), records))
+        assert again == frame
+    assert files(one) == files(two)
+    assert len(b"".join(files(one).values())) == 2_100_020 + 6 + 6 * HEADER_SIZE

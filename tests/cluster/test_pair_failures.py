@@ -1,8 +1,7 @@
 """The failure matrix of a synchronous pair (reference: replication.md 3.5), with a slave as the one of 1.4.6.2."""
 
 import asyncio
-import errno
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,20 +24,26 @@ async def java() -> AsyncIterator[JavaLike]:
 
 
 class Row(NamedTuple):
-    """What the slave does, what the producer hears, by how much the counter of failures grows."""
+    """Whether the master can write it, what the slave does, what the producer hears, whether it comes in the end."""
 
+    writes: bool
     does: Does
     status: int
     text: str
     failures: int
+    comes: bool = True
 
 
 MATRIX: Final = [
-    Row(Does.STORE, 200, "", 0),
-    Row(Does.REFUSE, 500, FAILED, 1),
-    Row(Does.IGNORE, 500, FAILED, 1),
-    Row(Does.FORGET, 500, FAILED, 1),
-    Row(Does.HANG_UP, 500, FAILED, 1),
+    Row(True, Does.STORE, 200, "", 0),
+    Row(True, Does.REFUSE, 500, FAILED, 1),
+    Row(True, Does.IGNORE, 500, FAILED, 1),
+    Row(True, Does.FORGET, 500, FAILED, 1),
+    Row(True, Does.HANG_UP, 500, FAILED, 1),
+    Row(False, Does.STORE, 500, "disk full", 0),
+    Row(False, Does.REFUSE, 500, FAILED, 1, comes=False),
+    Row(False, Does.IGNORE, 500, "disk full", 0, comes=False),
+    Row(False, Does.HANG_UP, 500, FAILED, 1, comes=False),
 ]
 
 
@@ -47,23 +52,26 @@ def bodies(data: bytes) -> list[bytes]:
     return [record.body for record in walk(data)]
 
 
-@pytest.mark.parametrize("row", MATRIX, ids=lambda row: row.does.name)
+@pytest.mark.parametrize("row", MATRIX, ids=lambda row: f"{'writes' if row.writes else 'full'}-{row.does.name}")
 async def test_what_a_producer_hears_and_what_is_where_afterwards(row: Row, java: JavaLike, tmp_path: Path) -> None:
     async with master(tmp_path, java.port, send_timeout=0.6) as first:
         await first.up()
         assert (await first.put(b"before"))[0] == 200
         java.does = row.does
         counted = first.samsa.health.failed_copies
+        first.disk.full = not row.writes
         status, text = await first.put(b"this")
         assert status == row.status
-        if row.text:
-            assert text == row.text.format(port=java.port)
-            assert bodies(await first.read()) == [b"before"] or row.does is Does.FORGET
-        assert (first.samsa.health.failed_copies > counted) == bool(row.failures)
+        assert row.text.format(port=java.port) in text
+        if status != 200 and row.does is not Does.FORGET:
+            assert bodies(await first.read()) == [b"before"]
+        assert first.samsa.health.failed_copies >= counted + row.failures
+        await until(lambda: not first.store.rounds._journal.busy)
+        first.disk.full = False
         java.does = Does.STORE
-        await until(lambda: not first.samsa.lines.behind and first.samsa.link.is_open)
+        first.store.space.set_full(frozenset())
         await put_again(first, b"after")
-        assert bodies(await first.read()) == [b"before", b"this", b"after"]
+        assert bodies(await first.read()) == [b"before", *([b"this"] if row.comes else []), b"after"]
         assert await first.read() == bytes(java.logs[KEY])
 
 
@@ -90,29 +98,6 @@ async def test_a_message_whose_copy_failed_is_not_seen_until_the_slave_has_it(ja
         java.does = Does.STORE
         await until(lambda: log.readable == log.visible)
         assert bodies(await first.read()) == [b"before", b"hidden"]
-
-
-async def test_a_put_that_the_master_cannot_write_is_refused_and_taken_from_the_slave_later(
-    java: JavaLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with master(tmp_path, java.port) as first:
-        await first.up()
-        assert (await first.put(b"before"))[0] == 200
-        rounds = first.store.rounds
-        with monkeypatch.context() as patch:
-            patch.setattr(rounds._journal, "write", full)
-            status, text = await first.put(b"slave only")
-        assert status == 500
-        assert "disk full" in text
-        first.store.space.set_full(frozenset())
-        await put_again(first, b"after")
-        assert bodies(await first.read()) == [b"before", b"slave only", b"after"]
-        assert await first.read() == bytes(java.logs[KEY])
-
-
-def full(data: bytes, sync: bool, done: Callable[[OSError], None]) -> None:
-    """Find no room for a round."""
-    asyncio.get_running_loop().call_later(0.05, done, OSError(errno.ENOSPC, "no space left"))
 
 
 async def test_a_master_whose_slave_is_away_leaves_zookeeper_once_and_comes_back_when_it_has_all(
@@ -216,3 +201,20 @@ async def test_what_the_slave_lacks_is_not_seen_after_a_restart_of_the_master_ei
         await first.up()
         assert bodies(await first.read()) == [b"before", b"hidden"]
         await until(lambda: not (tmp_path / "data" / "pymetaq" / "pair-behind").exists())
+
+
+async def test_who_waits_for_a_message_gets_it_when_the_slave_has_it(java: JavaLike, tmp_path: Path) -> None:
+    async with master(tmp_path, java.port) as first:
+        await first.up()
+        assert (await first.put(b"before"))[0] == 200
+        log = first.store.get(KEY)
+        assert log is not None
+        java.does = Does.REFUSE
+        assert (await first.put(b"hidden"))[0] == 500
+        await until(lambda: log.visible > log.readable)
+        await first.peer.sends(b"get test group 0 26 1000 77 wait 9000\r\n")
+        assert await first.put(b"x")
+        java.does = Does.STORE
+        reply = await first.peer.frame()
+        assert reply.startswith(b"value ")
+        assert reply.endswith(b"hidden")

@@ -225,13 +225,18 @@ class Samsa:
             self._look()
 
     async def _note(self) -> None:
-        """Keep on disk what is here alone. Raises OSError."""
+        """Keep on disk what is here alone; try again where the disk is full."""
         while True:
             await self._to_note.wait()
             self._to_note.clear()
             logs = [log for log in self._store.all() if log.confirmed < log.end]
             lines = [(log, self.lines.get(log.key)) for log in logs]
-            await self._noted.write({log.key: log.confirmed for log, line in lines if line and not line.live})
+            try:
+                await self._noted.write({log.key: log.confirmed for log, line in lines if line and not line.live})
+            except OSError as exc:
+                log_.error("what the slave lacks cannot be noted, after a restart it would be seen: %s", exc)
+                await asyncio.sleep(_LONGEST_PAUSE)
+                self._to_note.set()
 
     def _failed(self, line: Line, exc: Exception) -> None:
         """Say what is wrong, once, and try again after a while; or when there is a connection again."""
