@@ -205,8 +205,8 @@ async def run(
         if not await _unless_stopped(registration.register(topics_of(broker)), stop, failure):
             return
         running = RunningBroker(broker, address, registration, world)
-        if registration.registry is not None and role.slave_id is None:
-            await stack.enter_async_context(taking_requests(running.changes, registration.registry, world))
+        running.changes.refusal = "" if role.slave_id is None else "this broker is a slave: change topics at its master"
+        await stack.enter_async_context(taking_requests(running.changes, registration.registry, world))
         await stack.enter_async_context(_at_work(role.work(running, registration.registry), failure))
         if ready is not None:
             ready(running)

@@ -60,18 +60,21 @@ class Changed:
 
 
 class TopicChanges:
-    """Carries out changes of topics at one broker, one at a time."""
+    """Carries out changes of topics at one broker, one at a time. `refusal`: why it takes none, if it does not."""
 
     def __init__(self, running: Running, world: World) -> None:
         self._running = running
         self._world = world
         self._one_at_a_time = asyncio.Lock()
+        self.refusal = ""
 
     async def apply(self, change: TopicChange) -> Changed:
         """Make a change; return when it is in force, and in ZooKeeper if that answers within seconds.
 
         Raises ConfigError, ChangeError or OSError; nothing is changed then, unless the text says so.
         """
+        if self.refusal:
+            raise ChangeError(self.refusal)
         async with self._one_at_a_time:
             path, data = await self._in_thread(self._read)
             new = await self._in_thread(lambda: edit(data, path, change))

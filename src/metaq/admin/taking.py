@@ -39,8 +39,14 @@ async def judge(changes: TopicChanges, change: TopicChange) -> TopicResult:
 
 
 @asynccontextmanager
-async def taking_requests(changes: TopicChanges, registry: Registry, world: World) -> AsyncIterator[None]:
-    """Make the changes that commands ask all brokers of the cluster for, while the block runs."""
+async def taking_requests(changes: TopicChanges, registry: Registry | None, world: World) -> AsyncIterator[None]:
+    """Make the changes that commands ask all brokers of the cluster for, while the block runs.
+
+    Not where there is no registry, or changes are refused.
+    """
+    if registry is None or changes.refusal:
+        yield
+        return
     config = changes.config
     process = f"{world.clock.time():.6f}-{world.random.randrange(1 << 64):016x}"
     taker = RequestTaker(

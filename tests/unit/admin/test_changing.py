@@ -262,6 +262,14 @@ async def test_a_file_that_cannot_be_written_any_more_leaves_the_topic_closed(br
     assert await drop(broker, "orders") == "topic orders is dropped; it had no messages"
 
 
+async def test_a_broker_that_takes_its_topics_from_another_says_so(broker: Serving) -> None:
+    before = ini(broker)
+    broker.running.changes.refusal = "this broker is a slave"
+    with pytest.raises(ChangeError, match="this broker is a slave"):
+        await create(broker, "orders", numPartitions="1")
+    assert ini(broker) == before
+
+
 async def test_two_changes_at_once_are_made_one_after_the_other(broker: Serving) -> None:
     done = await asyncio.gather(
         create(broker, "orders", numPartitions="1"),
