@@ -2,12 +2,15 @@
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from metaq.errors import DiskFull
 from metaq.model import TopicPartition
 from metaq.replication.status import State
 from tests.unit.replication.conftest import QUICK, Pair, publish, segments, until
@@ -172,3 +175,72 @@ async def test_a_master_that_comes_and_goes_is_followed(pair: Pair) -> None:
         slave.follow(None, test=4)
         await until(lambda: slave.follower.status().error is None)
         assert slave.of(KEY).end > 0
+
+
+async def test_a_log_that_was_dropped_at_the_master_and_begun_anew_is_followed(pair: Pair) -> None:
+    async with pair.master() as master, pair.slave() as slave:
+        await publish(master, "test", FIRST, 1)
+        slave.follow(master, test=4)
+        await slave.is_like(master, KEY)
+        store = master.running.broker.store
+        log = store.get(KEY)
+        assert log is not None
+        dropped: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        store.drop(log, dropped.set_result)
+        assert await dropped is None
+        master.running.broker.puts.forget()
+        await publish(master, "test", SECOND[:100], 1)
+        await slave.is_like(master, KEY)
+        assert "nothing in common" in (slave.of(KEY).repaired or "")
+    pair.check_equal(KEY)
+
+
+async def test_a_full_disk_is_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise DiskFull("disk full")
+
+    async with pair.master() as master, pair.slave() as slave:
+        await publish(master, "test", FIRST, 1)
+        monkeypatch.setattr(slave.store, "check_space", full)
+        slave.follow(master, test=4)
+        assert "cannot append: disk full" in ((await slave.reaches(KEY, State.STOPPED)).error or "")
+        monkeypatch.undo()
+        await slave.is_like(master, KEY)
+        assert (await slave.reaches(KEY, State.CURRENT)).error is None
+    pair.check_equal(KEY)
+
+
+async def test_records_that_could_not_be_written_are_fetched_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal has no room for the first two rounds: what was appended of them is void."""
+    async with pair.master() as master, pair.slave() as slave:
+        await publish(master, "test", FIRST, 1)
+        lost: list[bytes] = []
+        journal = slave.store.journal
+        write = journal.write
+
+        def refuse(data: bytes, sync: bool, done: Callable[[OSError | None], None]) -> None:
+            if len(lost) == 2:
+                write(data, sync, done)
+            else:
+                lost.append(data)
+                asyncio.get_running_loop().call_soon(done, OSError(errno.ENOSPC, "no space left on device"))
+
+        monkeypatch.setattr(journal, "write", refuse)
+        slave.follow(master, test=4)
+        await slave.is_like(master, KEY)
+        assert len(lost) == 2
+    pair.check_equal(KEY)
+
+
+async def test_partitions_that_appear_later_are_copied_too(pair: Pair) -> None:
+    async with pair.master() as master, pair.slave() as slave:
+        slave.follow(master, test=1)
+        await publish(master, "test", FIRST)
+        await slave.is_like(master, TopicPartition("test", 0))
+        assert slave.store.get(KEY) is None
+        slave.follow(master, test=2)
+        await slave.is_like(master, KEY)
+        slave.follow(master, test=1)
+        assert [each.key.partition for each in slave.follower.status().partitions] == [0]
+        kept = slave.store.get(KEY)
+        assert kept is not None and kept.visible > 0
