@@ -18,7 +18,7 @@ from metaq.model import TopicPartition
 from metaq.protocol.commands import Command, Get, Offset, Sync, Version
 from metaq.protocol.decoder import Decoder
 from metaq.protocol.encoder import put_reply, result, value_head
-from metaq.record import pack
+from metaq.record import checksum, pack
 from metaq.replication.pair.gregor import serve_as_slave
 from metaq.replication.pair.samsa import Samsa
 from tests.embedding import HERE, NOTHING, PATIENCE, Dial, Peer, Serving, Settings, configured, serving, settings
@@ -145,6 +145,7 @@ class JavaLike(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.logs: dict[TopicPartition, bytearray] = {}
+        self.hidden: set[TopicPartition] = set()  # logs that are passed over until something is put
         self.does = Does.STORE
         self.port = 0
         self._server: asyncio.AbstractServer | None = None
@@ -186,7 +187,7 @@ class JavaLike(asyncio.Protocol):
             case Version(opaque):
                 return result(Status.SUCCESS, "1.4.6.2", opaque)
             case Offset(target, _, offset, opaque):
-                log = self.logs.get(target)
+                log = None if target in self.hidden else self.logs.get(target)
                 if log is None:
                     return result(Status.NOT_FOUND, "no such partition", opaque)
                 return result(Status.SUCCESS, str(len(log) if offset >= len(log) else 0), opaque)
@@ -205,7 +206,10 @@ class JavaLike(asyncio.Protocol):
             return result(Status.ERROR, "disk full", command.opaque)
         if self.does is Does.IGNORE:
             return b""
+        self.hidden.discard(command.target)
         log = self.logs.setdefault(command.target, bytearray())
+        if command.checksum not in (checksum(command.body), -1):
+            return result(Status.ERROR, "checksum failure", command.opaque)
         offset = len(log)
         log += pack(command.id, command.flag, command.body)
         if self.does is Does.FORGET:

@@ -218,3 +218,18 @@ async def test_who_waits_for_a_message_gets_it_when_the_slave_has_it(java: JavaL
         reply = await first.peer.frame()
         assert reply.startswith(b"value ")
         assert reply.endswith(b"hidden")
+
+
+async def test_a_log_that_a_slave_in_java_has_not_loaded_yet_is_found_and_gets_nothing_twice(
+    java: JavaLike, tmp_path: Path
+) -> None:
+    async with master(tmp_path, java.port) as first:
+        await first.up()
+        assert (await first.put(b"before"))[0] == 200
+        await java.close()
+        await first.down()
+        java.hidden.add(KEY)
+        await java.open(java.port)
+        await put_again(first, b"after")
+        assert bodies(await first.read()) == [b"before", b"after"]
+        assert await first.read() == bytes(java.logs[KEY])

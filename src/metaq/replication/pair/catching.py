@@ -45,6 +45,9 @@ class CatchUp:
             await self._quiet(log)
         ours = None if log is None else Ends(log.start, log.end)
         theirs = await self._slave.ends(line.key)
+        if theirs is None and ours is not None and not self._slave.ours:
+            await self._slave.load(line.key)
+            theirs = await self._slave.ends(line.key)
         act, at = decide(ours, theirs, ours_too=self._slave.ours)
         if act is Act.REFUSE:
             raise Fault(_apart(line, ours, theirs))

@@ -6,8 +6,9 @@ from typing import Final
 from metaq.errors import ClientError, LinkClosed, Refused, Status
 from metaq.model import TopicPartition
 from metaq.net.link import Link
-from metaq.protocol.commands import Get, Msync, Offset, Reply, Value
+from metaq.protocol.commands import Get, Msync, Offset, Reply, Sync, Value
 from metaq.protocol.encoder import encode
+from metaq.record import checksum
 from metaq.replication.pair.comparing import Ends
 from metaq.replication.pair.sending import EXTENSION, Copying, send
 from metaq.store.replicating import Run
@@ -35,6 +36,18 @@ class Slave:
             return None
         start = await self._offset(key, 0)
         return None if start is None else Ends(start, end)
+
+    async def load(self, key: TopicPartition) -> None:
+        """Have a broker of 1.4.6.2 look for a log on its disk.
+
+        It passes over partitions if there is something else in its folder, says that they do not exist, and finds them
+        when something is put. So it gets a message whose checksum is wrong, which it refuses, but only then.
+        """
+        body = b"looks whether there is a log"
+        wrong = checksum(body) ^ 1
+        reply = await self.link.request(lambda opaque: encode(Sync(key, body, 0, 0, wrong, opaque)), self._timeout)
+        if isinstance(reply, Value) or reply.status == Status.SUCCESS:
+            raise Refused(Status.ERROR, f"{self.link.address} stored a message in {key} although its checksum is wrong")
 
     async def base(self, key: TopicPartition, offset: int) -> int:
         """Return where the segment begins that holds an offset."""
