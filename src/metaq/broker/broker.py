@@ -16,7 +16,7 @@ from metaq.broker.many import Many
 from metaq.broker.ports import Buffer, Copies, NoTopicRegistry, Peer, Receiver, Replica, TopicRegistry
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
-from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, answer, answer_in_pieces
+from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, Pieces, answer, answer_in_pieces
 from metaq.broker.topics import Topics
 from metaq.broker.turns import Turns
 from metaq.broker.waiting import Polls
@@ -243,11 +243,15 @@ class Broker:
             connections=self.count_connections(),
             threads=threading.active_count(),
             slave=self.replica is not None,
-            copying=self.pair() if self.replica is None else self.replica.summary(),
+            copying=self.pair(),
         )
 
-    def slave_lines(self) -> list[str] | None:
-        """Return how far the copying is; None: nothing is copied here."""
+    def slave_summary(self) -> Pieces[list[str]]:
+        """Make the lines on how far the copying is, if something is copied here."""
+        return [] if self.replica is None else (yield from self.replica.summary())
+
+    def slave_lines(self) -> Pieces[list[str]] | None:
+        """Make the lines on each partition that is copied; None: nothing is copied here."""
         return None if self.replica is None else self.replica.lines()
 
     def partitions(self, topic: str | None = None) -> Iterator[PartitionState]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from metaq.broker.stats_text import Pieces
 from metaq.protocol.commands import Command, Msync, Sync
 
 Buffer = bytes | bytearray | memoryview
@@ -78,14 +79,14 @@ class Copies(Protocol):
 class Replica(Protocol):
     """Copies another broker's log into this one's, and says how far it is."""
 
-    def summary(self) -> list[str]:
-        """Return the lines that `stats` has more for it."""
+    def summary(self) -> Pieces[list[str]]:
+        """Make the lines that `stats` has more for it."""
 
-    def lines(self) -> list[str]:
-        """Return the lines that answer `stats slave`."""
+    def lines(self) -> Pieces[list[str]]:
+        """Make the lines that answer `stats slave`."""
 
-    def values(self) -> Mapping[str, object]:
-        """Return all of it for scripts, as JSON knows it."""
+    def values(self) -> Pieces[Mapping[str, object]]:
+        """Make all of it for scripts, as JSON knows it."""
 
 
 class TopicRegistry(Protocol):

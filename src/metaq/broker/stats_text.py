@@ -56,7 +56,7 @@ class BrokerState(NamedTuple):
     threads: int
     slave: bool = False  # an asynchronous slave
     version: str = REFERENCE_VERSION
-    copying: Sequence[str] = ()  # of a slave: the lines that come after all others
+    copying: Sequence[str] = ()  # of one of a pair: the lines that come after all others
 
 
 class Source(Protocol):
@@ -65,8 +65,11 @@ class Source(Protocol):
     @property
     def config(self) -> BrokerConfig: ...
     def state(self) -> BrokerState: ...
-    def slave_lines(self) -> list[str] | None:
-        """Return what answers "slave"; None: this is none, and "slave" a topic like any other."""
+    def slave_summary(self) -> Pieces[list[str]]:
+        """Make the lines that an asynchronous slave has after all others; of others none."""
+
+    def slave_lines(self) -> Pieces[list[str]] | None:
+        """Make the answer to "slave"; None: this is no such slave, and "slave" a topic like any other."""
 
     def partitions(self, topic: str | None = None) -> Iterable[PartitionState]:
         """Return the partitions of one topic (none: it has no store), or of all; in any order."""
@@ -98,9 +101,10 @@ def answer_in_pieces(item: str, statistics: Statistics, source: Source) -> Piece
             statistics.reset()
             lines = ["reset ok"]
         case "slave" if (told := source.slave_lines()) is not None:
-            lines = told
+            lines = yield from told
         case blank if not blank.strip():
             lines = yield from summary_lines(source.config, source.state(), statistics.commands(), source.partitions())
+            lines += yield from source.slave_summary()
         case topic:
             lines = yield from topic_lines(topic, source.config, source.partitions(topic))
             lines += topic_realtime_lines(topic, statistics.of(topic), statistics.total(), statistics.seconds())

@@ -56,12 +56,19 @@ class Operator:
         """Return the text that answers `stats <item>` on the port."""
         return (await self._serving().broker.stats(item)).decode("utf-8", "replace")
 
-    def slave_status(self) -> Values:
+    async def slave_status(self) -> Values:
         """Return how far the copying is. Raises MetaqError if this is no slave."""
         replica = self._serving().broker.replica
         if replica is None:
             raise MetaqError("this broker is no asynchronous slave; one is started with `start slave`")
-        return replica.values()
+        pieces = replica.values()
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as done:
+                values: Values = done.value
+                return values
+            await asyncio.sleep(0)  # others have their turn
 
     async def reload(self) -> Values:
         """Read server.ini again; return what has changed by that. Raises ConfigError."""

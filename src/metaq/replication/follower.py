@@ -10,7 +10,8 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Final
 
@@ -26,7 +27,7 @@ from metaq.replication.options import FollowerOptions
 from metaq.replication.partition import Kind
 from metaq.replication.polling import Polling
 from metaq.replication.questions import Found, Question
-from metaq.replication.status import FollowerStatus, State
+from metaq.replication.status import FollowerStatus, PartitionStatus, State
 from metaq.store.store import MessageStore
 
 log_ = logging.getLogger(__name__)
@@ -79,10 +80,19 @@ class Follower:
 
     def status(self) -> FollowerStatus:
         """Return how it goes, by topic and partition."""
-        now, link = self._loop.time(), self._link
+        return replace(self.overview(), partitions=tuple(self.partitions()))
+
+    def overview(self) -> FollowerStatus:
+        """Return how it goes, without partitions."""
+        link = self._link
         error = None if link is None or link.is_open else link.reason
-        partitions = tuple(self._courses[key].status(now) for key in sorted(self._courses))
-        return FollowerStatus(self._master, link is not None and link.is_open, error, partitions)
+        return FollowerStatus(self._master, link is not None and link.is_open, error, ())
+
+    def partitions(self) -> Iterator[PartitionStatus]:
+        """Yield how it goes, by topic and partition. Some may be taken now and others later."""
+        for key in sorted(self._courses):
+            if (course := self._courses.get(key)) is not None:
+                yield course.status(self._loop.time())
 
     async def run(self) -> None:
         """Copy until cancelled."""

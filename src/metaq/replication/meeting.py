@@ -7,11 +7,11 @@ from typing import Final
 
 from metaq.cluster.master import Master
 from metaq.config.taking import read_theirs
-from metaq.errors import ClientError, ConfigError, Refused
+from metaq.errors import ClientError, ConfigError, MetaqError, Refused
 from metaq.model import BrokerAddress
 from metaq.ports import World
 from metaq.replication.role import Serving
-from metaq.replication.syncing import Syncing, ask_config
+from metaq.replication.syncing import Syncing, ask_config, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Meeting:
             log.info("the master %s", "is gone" if master.address is None else f"is at {master.address}")
         self._master = master
         if master.address is None:
-            self._met = None
+            self._met = self.problem = None
         if master.address is None or self._is_met(master):
             self._follow(master)
         self._news.set()
@@ -99,17 +99,17 @@ class Meeting:
             except ClientError as exc:
                 self.problem = f"the master does not say its configuration: {exc}"
                 return False
-            self.problem = self._misfit(theirs, address)
+            self.problem = await self._misfit(theirs, address)
             if self.problem is None:
                 await self._take(theirs)
                 return True
         self._follow(master._replace(address=None))
         return False
 
-    def _misfit(self, theirs: bytes, address: BrokerAddress) -> str | None:
+    async def _misfit(self, theirs: bytes, address: BrokerAddress) -> str | None:
         """Return why the broker there is none to be copied."""
         try:
-            broker_id = read_theirs(theirs).broker_id
+            broker_id = (await in_thread(self._world, lambda: read_theirs(theirs))).broker_id
         except ConfigError as exc:
             self.config_problem = str(exc)
             return None  # a Java broker may have started with what we refuse
@@ -128,7 +128,7 @@ class Meeting:
         try:
             await self._syncing.take(theirs)
             self.config_problem = None
-        except (ConfigError, OSError) as exc:
+        except (MetaqError, OSError) as exc:
             if str(exc) != self.config_problem:
                 log.warning("the master's topics are not taken over: %s", exc)
             self.config_problem = str(exc)

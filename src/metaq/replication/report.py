@@ -10,7 +10,10 @@ from metaq.replication.status import FollowerStatus, PartitionStatus, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlaveStatus:
-    """An asynchronous slave. `problem`: why nothing is copied; `config_problem`: why topics are not taken over."""
+    """An asynchronous slave, its partitions by topic and number.
+
+    `problem`: why nothing is copied; `config_problem`: why the master's topics are not taken over.
+    """
 
     broker_id: int
     slave_id: int
@@ -57,10 +60,6 @@ class SlaveStatus:
             *([f"slave_error {_one_line(self.error)}"] if self.error else []),
         ]
 
-    def lines(self) -> list[str]:
-        """Return what answers `stats slave`: the summary, then a line per partition."""
-        return [*self.summary(), *(_line(each) for each in sorted(self.copying.partitions, key=lambda p: p.key))]
-
     def values(self) -> dict[str, object]:
         """Return all of it for scripts."""
         copying = self.copying
@@ -75,7 +74,7 @@ class SlaveStatus:
             "lag": {"bytes": copying.lag, "messages": self.messages, "seconds": round(copying.seconds, 3)},
             "error": self.error,
             "config_error": self.config_problem,
-            "partitions": [_values(each) for each in sorted(copying.partitions, key=lambda p: p.key)],
+            "partitions": [_values(each) for each in copying.partitions],
         }
 
 
@@ -115,7 +114,8 @@ def _values(each: PartitionStatus) -> dict[str, object]:
     }
 
 
-def _line(each: PartitionStatus) -> str:
+def partition_line(each: PartitionStatus) -> str:
+    """Return what `stats slave` says of one partition."""
     known = {"master_end": each.master_end, "lag_bytes": each.lag, "lag_messages": each.messages}
     words = " ".join(f"{key} {'unknown' if value is None else value}" for key, value in known.items())
     seconds = "unknown" if each.seconds is None else f"{each.seconds:.3f}"

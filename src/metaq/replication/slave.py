@@ -8,9 +8,11 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from metaq.broker.broker import Broker
+from metaq.broker.stats_text import PIECE, Pieces
 from metaq.cluster.master import Master, MasterWatch
 from metaq.cluster.member_options import check_group
 from metaq.cluster.ports import Registry
@@ -24,9 +26,9 @@ from metaq.ports import World
 from metaq.replication.follower import Follower
 from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
-from metaq.replication.report import SlaveStatus
+from metaq.replication.report import SlaveStatus, partition_line
 from metaq.replication.role import Serving
-from metaq.replication.status import FollowerStatus
+from metaq.replication.status import FollowerStatus, PartitionStatus
 from metaq.replication.syncing import Syncing
 
 log = logging.getLogger(__name__)
@@ -119,7 +121,20 @@ class Slave:
 
     def status(self) -> SlaveStatus:
         """Return how far it is."""
+        return self._status(() if self._follower is None else tuple(self._follower.partitions()))
+
+    def _in_pieces(self) -> Pieces[SlaveStatus]:
+        """Make what `status` returns."""
+        found: list[PartitionStatus] = []
+        for number, each in enumerate(() if self._follower is None else self._follower.partitions(), 1):
+            if not number % PIECE:
+                yield
+            found.append(each)
+        return self._status(tuple(found))
+
+    def _status(self, partitions: tuple[PartitionStatus, ...]) -> SlaveStatus:
         assert self._broker is not None
+        copying = _NOTHING if self._follower is None else self._follower.overview()
         zookeeper = self._broker.config.zookeeper
         problem = None if self._meeting is None else self._meeting.problem
         if problem is None and (self._meeting is None or self._meeting.master is None):
@@ -135,20 +150,26 @@ class Slave:
             master=None if self._meeting is None else self._meeting.master,
             problem=problem,
             config_problem=None if self._meeting is None else self._meeting.config_problem,
-            copying=_NOTHING if self._follower is None else self._follower.status(),
+            copying=replace(copying, partitions=partitions),
         )
 
-    def summary(self) -> list[str]:
-        """Return the lines that `stats` has more on a slave."""
-        return self.status().summary()
+    def summary(self) -> Pieces[list[str]]:
+        """Make the lines that `stats` has more on a slave."""
+        return (yield from self._in_pieces()).summary()
 
-    def lines(self) -> list[str]:
-        """Return the lines that answer `stats slave`."""
-        return self.status().lines()
+    def lines(self) -> Pieces[list[str]]:
+        """Make the lines that answer `stats slave`."""
+        status = yield from self._in_pieces()
+        lines = status.summary()
+        for number, each in enumerate(status.copying.partitions, 1):
+            if not number % PIECE:
+                yield
+            lines.append(partition_line(each))
+        return lines
 
-    def values(self) -> Mapping[str, object]:
-        """Return what `slave-status` tells."""
-        return self.status().values()
+    def values(self) -> Pieces[Mapping[str, object]]:
+        """Make what `slave-status` tells."""
+        return (yield from self._in_pieces()).values()
 
     def _appeared(self, topic: str) -> None:
         assert self._broker is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metaq.broker import stats
 from metaq.broker.stats import Figure, Figures, Statistics
-from metaq.broker.stats_text import BrokerState, answer, counter, realtime_lines
+from metaq.broker.stats_text import BrokerState, Pieces, answer, counter, realtime_lines
 from metaq.config.model import BrokerConfig, TopicConfig
 
 
@@ -43,7 +43,7 @@ class Broker:
     topics: tuple[TopicConfig, ...] = ()
     stored: list[Partition] = field(default_factory=list)
     now: BrokerState = STATE
-    copying: list[str] | None = None  # of a slave, by partition
+    copying: list[str] = field(default_factory=list)  # of a slave, by partition
 
     @property
     def config(self) -> BrokerConfig:
@@ -52,7 +52,15 @@ class Broker:
     def state(self) -> BrokerState:
         return self.now
 
-    def slave_lines(self) -> list[str] | None:
+    def slave_summary(self) -> Pieces[list[str]]:
+        yield
+        return self.copying[:1]
+
+    def slave_lines(self) -> Pieces[list[str]] | None:
+        return self.slave_all() if self.copying else None
+
+    def slave_all(self) -> Pieces[list[str]]:
+        yield
         return self.copying
 
     def partitions(self, topic: str | None = None) -> Iterable[Partition]:
@@ -424,7 +432,7 @@ def test_figures_of_topics_add_up_to_the_total_and_commands_never_fall(history: 
 
 
 def test_a_slave_says_how_far_it_is_behind_all_else_and_by_partition_on_request(statistics: Statistics) -> None:
-    broker = Broker(now=STATE._replace(slave=True, copying=["slave_id 2"]), copying=["slave_id 2", "test part 0"])
+    broker = Broker(now=STATE._replace(slave=True), copying=["slave_id 2", "test part 0"])
     summary = lines("", statistics, broker)
     assert "slave true" in summary
     assert summary[-1] == "slave_id 2"

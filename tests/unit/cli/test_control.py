@@ -34,7 +34,7 @@ class FakeBroker:
     async def stats(self, item: str) -> str:
         return f"STATS\r\nitem {item}\r\nEND\r\n"
 
-    def slave_status(self) -> Values:
+    async def slave_status(self) -> Values:
         return {"slave_id": 2}
 
     async def reload(self) -> Values:
