@@ -50,18 +50,19 @@ class SlaveStatus:
 
     def summary(self) -> list[str]:
         """Return the lines that `stats` has more on a slave: key, blank, value."""
+        error, messages = self.error, self.messages
         return [
             f"slave_id {self.slave_id}",
             f"slave_master {self.master or 'none'}",
             f"slave_state {self.state}",
             f"slave_lag_bytes {self.copying.lag}",
-            f"slave_lag_messages {'unknown' if self.messages is None else self.messages}",
+            f"slave_lag_messages {'unknown' if messages is None else messages}",
             f"slave_lag_seconds {self.copying.seconds:.3f}",
-            *([f"slave_error {_one_line(self.error)}"] if self.error else []),
+            *([f"slave_error {_one_line(error)}"] if error else []),
         ]
 
     def values(self) -> dict[str, object]:
-        """Return all of it for scripts."""
+        """Return all of it for scripts but the partitions: for these, see `partition_values`."""
         copying = self.copying
         return {
             "broker_id": self.broker_id,
@@ -74,12 +75,11 @@ class SlaveStatus:
             "lag": {"bytes": copying.lag, "messages": self.messages, "seconds": round(copying.seconds, 3)},
             "error": self.error,
             "config_error": self.config_problem,
-            "partitions": [_values(each) for each in copying.partitions],
         }
 
 
 def original_lines(values: Mapping[str, object]) -> Iterator[str]:
-    """Yield the lines that 1.4.6.2 prints, from what `values` returned: `key:value`, four blanks before a topic."""
+    """Yield the lines that 1.4.6.2 prints, from what `slave-status` answers: `key:value`, topics indented."""
     if not values["running"]:
         yield "Subscriber handler:stop"
         return
@@ -97,7 +97,8 @@ def original_lines(values: Mapping[str, object]) -> Iterator[str]:
     yield f"Replicate status:{'yes' if well else 'no'}"
 
 
-def _values(each: PartitionStatus) -> dict[str, object]:
+def partition_values(each: PartitionStatus) -> dict[str, object]:
+    """Return what scripts get of one partition."""
     return {
         "topic": each.key.topic,
         "partition": each.key.partition,

@@ -7,9 +7,9 @@ Whatever happens to the master, it serves what it has.
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from metaq.broker.broker import Broker
 from metaq.broker.stats_text import PIECE, Pieces
@@ -26,12 +26,14 @@ from metaq.ports import World
 from metaq.replication.follower import Follower
 from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
-from metaq.replication.report import SlaveStatus, partition_line
+from metaq.replication.report import SlaveStatus, partition_line, partition_values
 from metaq.replication.role import Serving
 from metaq.replication.status import FollowerStatus, PartitionStatus
 from metaq.replication.syncing import Syncing
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _NOTHING: Final = FollowerStatus(None, False, None, ())
 
@@ -125,11 +127,8 @@ class Slave:
 
     def _in_pieces(self) -> Pieces[SlaveStatus]:
         """Make what `status` returns."""
-        found: list[PartitionStatus] = []
-        for number, each in enumerate(() if self._follower is None else self._follower.partitions(), 1):
-            if not number % PIECE:
-                yield
-            found.append(each)
+        partitions = () if self._follower is None else self._follower.partitions()
+        found = yield from _each(lambda each: each, partitions)
         return self._status(tuple(found))
 
     def _status(self, partitions: tuple[PartitionStatus, ...]) -> SlaveStatus:
@@ -160,20 +159,28 @@ class Slave:
     def lines(self) -> Pieces[list[str]]:
         """Make the lines that answer `stats slave`."""
         status = yield from self._in_pieces()
-        lines = status.summary()
-        for number, each in enumerate(status.copying.partitions, 1):
-            if not number % PIECE:
-                yield
-            lines.append(partition_line(each))
-        return lines
+        lines = yield from _each(partition_line, status.copying.partitions)
+        return [*status.summary(), *lines]
 
     def values(self) -> Pieces[Mapping[str, object]]:
         """Make what `slave-status` tells."""
-        return (yield from self._in_pieces()).values()
+        status = yield from self._in_pieces()
+        partitions = yield from _each(partition_values, status.copying.partitions)
+        return status.values() | {"partitions": partitions}
 
     def _appeared(self, topic: str) -> None:
         assert self._broker is not None
         self._broker.puts.registry.topic_appeared(topic)  # which of them there is, is known later than `join`
+
+
+def _each(make: Callable[[PartitionStatus], T], partitions: Iterable[PartitionStatus]) -> Pieces[list[T]]:
+    """Make something of each partition, some at a time."""
+    made: list[T] = []
+    for number, each in enumerate(partitions, 1):
+        if not number % PIECE:
+            yield
+        made.append(make(each))
+    return made
 
 
 def _check_group(config: SlaveConfig) -> None:

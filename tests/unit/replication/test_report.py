@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from metaq.model import BrokerAddress, TopicPartition
-from metaq.replication.report import SlaveStatus, original_lines, partition_line
+from metaq.replication.report import SlaveStatus, original_lines, partition_line, partition_values
 from metaq.replication.status import FollowerStatus, PartitionStatus, State
 
 MASTER: Final = BrokerAddress("10.0.0.5", 8123)
@@ -67,13 +67,16 @@ def test_each_partition_has_a_line() -> None:
     )
 
 
-def test_scripts_get_every_partition_in_order() -> None:
-    values = slave(AT_END, BEHIND).values()
+def told(status: SlaveStatus) -> dict[str, object]:
+    """Return what `slave-status` answers."""
+    return status.values() | {"partitions": [partition_values(each) for each in status.copying.partitions]}
+
+
+def test_scripts_get_the_lag_of_all_and_of_each_partition() -> None:
+    assert slave(AT_END, BEHIND).values()["lag"] == {"bytes": 600, "messages": 6, "seconds": 1.25}
+    values = partition_values(BEHIND)
+    assert (values["topic"], values["partition"], values["state"]) == ("test", 1, "copying")
     assert values["lag"] == {"bytes": 600, "messages": 6, "seconds": 1.25}
-    partitions = values["partitions"]
-    assert isinstance(partitions, list)
-    assert [each["partition"] for each in partitions] == [0, 1]
-    assert partitions[1]["lag"] == {"bytes": 600, "messages": 6, "seconds": 1.25}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_scripts_get_every_partition_in_order() -> None:
 def test_the_lines_of_the_original_come_as_it_writes_them(
     status: SlaveStatus, requests: int, runner: str, word: str
 ) -> None:
-    lines = list(original_lines(status.values()))
+    lines = list(original_lines(told(status)))
     assert lines[:3] == ["Subscriber handler:running", "Replicate partitions:2", "Replicate topic partitions detail:"]
     assert lines[-3:] == [f"Replicate requests:{requests}", f"Replicate runner:{runner}", f"Replicate status:{word}"]
-    assert list(original_lines(replace(status, running=False).values())) == ["Subscriber handler:stop"]
+    assert list(original_lines(told(replace(status, running=False)))) == ["Subscriber handler:stop"]
