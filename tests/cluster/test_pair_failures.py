@@ -125,9 +125,14 @@ async def test_a_master_whose_slave_is_away_leaves_zookeeper_once_and_comes_back
         assert (await first.put(b"before"))[0] == 200
         await java.close()
         await first.down()
-        for _ in range(12):
-            assert await first.put(b"nobody") == (500, "Slave is disconnected ")
-        await until(lambda: not health.registered)
+        for _ in range(200):  # all at once: that is one failure, or two
+            await first.peer.sends(b"put test 0 1 0 9\r\nx")
+        for _ in range(200):
+            await first.peer.gets(rb"result 500 22 9\r\nSlave is disconnected ")
+        assert health.failures < 5
+        async with asyncio.timeout(10):
+            while health.registered:
+                assert await first.put(b"nobody") == (500, "Slave is disconnected ")
         assert told == ["withdraw"]
         await java.open(port)
         await until(lambda: health.registered)

@@ -45,9 +45,10 @@ class Health:
         self._changed = asyncio.Event()
         self._told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._lost = False
+        self._counted = 0.0  # when a put that was refused counted last
 
     def failed(self, reason: str) -> None:
-        """Hear that a copy failed, or could not be sent at all."""
+        """Hear that a copy failed."""
         self.failures += 1
         self.failed_copies += 1
         if self.failures < self._config.failure_threshold:
@@ -58,6 +59,16 @@ class Health:
             log_.error("%s: %d copies failed in a row, the broker leaves ZooKeeper until its slave is well: %s",
                 self._slave, self._config.failure_threshold, reason)  # fmt: skip
             self._changed.set()
+
+    def refused(self, reason: str) -> None:
+        """Hear that a put was refused since the slave is not well: counted now and then, as one that was tried.
+
+        Each for itself would end the registration at once where producers are many and a connection is made anew.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._counted >= self._config.check_interval:
+            self._counted = now
+            self.failed(reason)
 
     def succeeded(self) -> None:
         """Hear that the slave has a copy."""

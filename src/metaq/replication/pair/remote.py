@@ -15,6 +15,7 @@ from metaq.store.replicating import Run
 
 GROUP: Final = "metaq-samsa"  # no such group exists; brokers want one named
 _LATEST: Final = (1 << 63) - 1
+_SLOWEST: Final = 100_000  # bytes a second
 
 
 class Slave:
@@ -28,6 +29,10 @@ class Slave:
     def ours(self) -> bool:
         """Whether it is a broker of ours at present."""
         return EXTENSION in self.link.extensions
+
+    def _time_for(self, size: int) -> float:
+        """Return how many seconds so many bytes may take: the way may be long and thin, and nobody waits for these."""
+        return self._timeout + size / _SLOWEST
 
     async def ends(self, key: TopicPartition) -> Ends | None:
         """Return where a log begins and ends; None: there is none."""
@@ -63,7 +68,9 @@ class Slave:
 
     async def read(self, key: TopicPartition, offset: int, size: int) -> bytes:
         """Return bytes of a log from `offset` on, at most `size`, fewer where a segment ends."""
-        reply = await self.link.request(lambda opaque: encode(Get(key, GROUP, offset, size, opaque)), self._timeout)
+        reply = await self.link.request(
+            lambda opaque: encode(Get(key, GROUP, offset, size, opaque)), self._time_for(size)
+        )
         if not isinstance(reply, Value):
             raise _refused(reply)
         return bytes(reply.data)
@@ -83,7 +90,7 @@ class Slave:
 
         if not self.link.is_open:
             raise LinkClosed(f"{self.link.address}: no connection")
-        send(self.link, run, Copying(loop.time() + self._timeout, str(self.link.address), hear))
+        send(self.link, run, Copying(loop.time() + self._time_for(len(run.data)), str(self.link.address), hear))
         await done
 
     async def end_at(self, key: TopicPartition, offset: int) -> None:

@@ -111,12 +111,12 @@ class Samsa:
     def check(self, key: TopicPartition) -> None:
         """Raise NotCopied if what is put into a partition cannot be copied at present."""
         if not self.link.is_open:
-            self.health.failed("it is disconnected")
+            self.health.refused("it is disconnected")
             raise NotCopied("Slave is disconnected ")  # the words of the original, and its blank
         line = self.lines.get(key)
         if line is not None and not line.live:
             if not line.own:
-                self.health.failed(line.reason)
+                self.health.refused(line.reason)
             raise NotCopied(f"{self._failure(key)}: {line.reason}")
 
     def begin(self, runs: Sequence[Run], gate: Gate) -> Gate:
