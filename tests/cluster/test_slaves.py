@@ -9,6 +9,7 @@ import pytest
 from metaq.cluster.operations import BrokerConflict
 from metaq.cluster.paths import Paths
 from metaq.cluster.zk import ZooKeeperClient
+from metaq.config.editing import Action, TopicChange
 from metaq.config.slave import Sync
 from metaq.errors import ConfigError
 from metaq.replication.slave import from_file
@@ -115,6 +116,50 @@ async def test_a_topic_that_is_added_by_reload_reaches_the_slaves_and_their_file
     for slave in slaves:
         assert "; new\n[topic=new]\nnumPartitions=3\n" in slave.ini.read_text()
         assert slave.broker.running.config.topic("new").num_partitions == 3
+
+
+async def test_partitions_that_are_added_at_the_master_are_copied(sites: Sites) -> None:
+    master, slave = await sites.site("master").start(), await sites.slave(1).start()
+    await until(lambda: slave.slave.status().state == "current")
+    text = master.ini.read_text().replace("[topic=oct29]\n", "[topic=oct29]\nnumPartitions=5\n")
+    master.ini.write_text(text)
+    await master.broker.running.reload()
+    await master.put("oct29", 4, b"x")
+    await same(master, slave)
+    assert slave.broker.running.config.topic("oct29").num_partitions == 5
+
+
+async def test_a_topic_that_is_dropped_at_the_master_is_no_topic_of_the_slave_and_its_messages_stay(
+    sites: Sites,
+) -> None:
+    master, slave = await sites.site("master").start(), await sites.slave(1).start()
+    await master.put("oct29", 0, b"x")
+    await same(master, slave)
+    await master.broker.running.changes.apply(TopicChange(Action.DROP, "oct29"))
+    await until(lambda: not slave.broker.running.config.has_section("oct29"))
+    await until(lambda: {each.key.topic for each in slave.slave.status().copying.partitions} == {"test"})
+    assert "oct29-0" in slave.bounds()
+
+
+async def test_a_slave_that_zookeeper_forgot_registers_again_and_copies_on(
+    sites: Sites, tree: ZooKeeperClient, own_registry: Coordinator
+) -> None:
+    master, slave = await sites.site("master").start(), await sites.slave(1).start()
+    await master.put("test", 0, b"one")
+    await same(master, slave)
+    registry = slave.broker.running._registration.registry
+    assert isinstance(registry, ZooKeeperClient)
+    before = registry.session
+    own_registry.expire(*registry.credentials)
+
+    async def is_back() -> bool:
+        node = await tree.get(PATHS.broker_address(1, 1))
+        members = await tree.children(PATHS.group_ids("slaves-1"))
+        return node is not None and node.owner not in (0, before) and len(members or ()) == 1
+
+    await until_async(is_back)
+    await master.put("test", 0, b"two")
+    await same(master, slave)
 
 
 async def test_topics_are_taken_over_on_the_first_start_and_all_else_is_the_slaves_own(sites: Sites) -> None:
