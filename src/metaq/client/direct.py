@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from metaq.client import asking
@@ -71,6 +71,11 @@ class DirectDirectory:
             if who is not None and not who.is_slave:
                 found.setdefault(who.broker_id, address)
         return found
+
+    async def ids(self) -> Collection[int]:
+        """Return the ids of those that have answered."""
+        await self.brokers()  # asks those that are new who they are
+        return {who.broker_id for who in self._known.values()}
 
     async def slaves(self, broker_id: int) -> Mapping[int, BrokerAddress]:
         """Return those of the brokers named in the URL that have answered as slaves of this id, as -1, -2, …"""

@@ -1,7 +1,7 @@
 """Where topics are served: what the client needs to know of the cluster, whoever knows it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from metaq.model import BrokerAddress, BrokerPartition
@@ -60,6 +60,9 @@ class Directory(Protocol):
 
     async def brokers(self) -> Mapping[int, BrokerAddress]:
         """Return the masters by broker id."""
+
+    async def ids(self) -> Collection[int]:
+        """Return the ids of which there is a master or a slave."""
 
     async def slaves(self, broker_id: int) -> Mapping[int, BrokerAddress]:
         """Return who holds copies of a broker's partitions, by number; below 0 are numbers that nobody tells."""

@@ -105,7 +105,7 @@ class Routes:
         deadline = loop.time() + timeout
         while True:
             seen = self.changes.generation
-            ids = sorted(await self.directory.brokers())
+            ids = sorted(await self.directory.ids())
             if len(ids) == 1:
                 return ids[0]
             if ids:

@@ -1,7 +1,7 @@
 """A directory kept by ZooKeeper, together with the session it is read through."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import chain
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -64,6 +64,10 @@ class ZooKeeperDirectory:
             self._addresses = addresses
             await self._links.retain(addresses)
         return found
+
+    async def ids(self) -> Collection[int]:
+        """Return the ids of which there is a master or a slave."""
+        return (await self._ask(self._directory.replicas())).keys()
 
     async def slaves(self, broker_id: int) -> Mapping[int, BrokerAddress]:
         """Return the slaves of a broker id, by their numbers."""
