@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -41,6 +40,14 @@ class Way(NamedTuple):
     is_master: bool
 
 
+def _nowhere() -> None:
+    """Nobody reads yet."""
+
+
+def _nobody() -> None:
+    """Nobody is to be told."""
+
+
 class Source:
     """Says whom to read a partition from.
 
@@ -49,6 +56,11 @@ class Source:
     ago; and away from a slave that lacks, for more than `max_lag` seconds, what its master has (None: never). Only a
     reader at the end of what the slave has is moved for that: until then the slave has all that is wanted.
     """
+
+    __slots__ = (
+        "_avoided", "_checked", "_current", "_generation", "_lacks", "_max_lag", "_moved", "_owed", "_preference",
+        "_read", "_replicas", "_target", "_timeout", "_way", "_where", "due", "every", "key",
+    )  # fmt: skip
 
     def __init__(
         self, replicas: "Replicas", key: ClusterPartition, preference: Preference, max_lag: float | None, timeout: float
@@ -60,14 +72,14 @@ class Source:
         self._max_lag = max_lag
         self._timeout = timeout
         self._target = TopicPartition(key.topic, key.partition.partition)
-        self._where: Callable[[], Reached | None] = lambda: None
-        self._moved: Callable[[], None] = lambda: None
+        self._where: Callable[[], Reached | None] = _nowhere
+        self._moved: Callable[[], None] = _nobody
         self._current: Candidate | None = None  # of those in order; None: not chosen yet, or not to be chosen
         self._way: Way | None = None
         self._generation = -1  # of what is known of brokers, when this was chosen
         self._avoided: dict[BrokerAddress, tuple[float, float]] = {}  # until when, and how long in all
         self._owed: dict[BrokerAddress, int] = {}  # how far those must have come that were left for lagging behind
-        self._read: deque[tuple[float, int]] = deque()  # times, and where reading had come to
+        self._read: list[tuple[float, int]] = []  # times, and where reading had come to
         self._lacks: tuple[float, int] | None = None  # since when a slave lacks what is before this offset
         self._checked = 0.0
         self.due = 0.0  # when to look after it next, by the loop's clock
@@ -137,7 +149,7 @@ class Source:
         self._read.append((now, offset))
         since = now - (DEFAULT_MAX_LAG if self._max_lag is None else self._max_lag) / 2
         while len(self._read) > 1 and self._read[1][0] <= since:
-            self._read.popleft()
+            del self._read[0]
 
     async def _better(self, current: Candidate, offset: int) -> Candidate | None:
         """Return who is preferred to the present one, answers, and is not far behind."""
