@@ -46,7 +46,7 @@ class Cut:
                 check_stopped(machine.disk, model)
             check_kept(machine.disk, model)
             recover(world, Life(machine, model, self.settings))
-            check_kept(machine.disk, model)
+            check_kept(machine.disk, model, stopped=True)
 
 
 @dataclass(slots=True, eq=False)
