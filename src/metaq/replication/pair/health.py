@@ -79,7 +79,7 @@ class Health:
         if not connected and not self._lost:
             self._lost = True
             log_.error("%s: the slave is gone, puts are refused until it is back", self._slave)
-            self._tell("slave-lost", "the connection ended")
+            self._tell("slave-lost", "there is no connection")
 
     def set_well(self, well: bool) -> None:
         """Hear whether the slave has all that it can have."""

@@ -67,6 +67,7 @@ class SamsaRole(Master):
         """Wait for the slave, not for long, and put offsets of groups right if that is wanted."""
         if not await self.samsa.settled(self._until_up):
             log_.error("%s: the slave has not all there is yet, puts are refused until then", self.samsa.slave)
+            self.samsa.health.connected(self.samsa.link.is_open)
         if self._config.recover_offset and registry is not None:
             await recover_offsets(registry, broker.config.zookeeper.root, broker.config.broker_id, broker.store)
 
