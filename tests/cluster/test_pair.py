@@ -1,5 +1,6 @@
 """A synchronous pair of ours: both have what was acknowledged, and nobody sees what only one has."""
 
+import asyncio
 from pathlib import Path
 
 from metaq.record import HEADER_SIZE, pack, walk
@@ -146,3 +147,23 @@ async def test_large_messages_and_batches_are_copied_like_others(tmp_path: Path)
         assert again == frame
     assert files(one) == files(two)
     assert len(b"".join(files(one).values())) == 2_100_020 + 6 + 6 * HEADER_SIZE
+
+
+async def test_a_topic_that_is_dropped_and_made_again_begins_again_at_the_slave_too(tmp_path: Path) -> None:
+    async with slave(tmp_path / "slave") as second, master(tmp_path / "master", second.port) as first:
+        await first.up()
+        for _ in range(5):
+            assert (await first.put(b"of the old one"))[0] == 200
+        log = first.store.get(KEY)
+        assert log is not None
+        gone: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        first.store.move_aside(log, gone.set_result)
+        assert await gone is None
+        first.serving.running.broker.puts.forget()
+        async with asyncio.timeout(10):
+            while (await first.put(b"of the new one"))[0] != 200:
+                await asyncio.sleep(0.01)
+        assert (await first.put(b"last"))[0] == 200
+    assert files(tmp_path / "master") == files(tmp_path / "slave")
+    bodies = {record.body for record in walk(b"".join(files(tmp_path / "slave").values()))}
+    assert bodies == {b"of the new one", b"last"}

@@ -48,6 +48,9 @@ class CatchUp:
         if theirs is None and ours is not None and not self._slave.ours:
             await self._slave.load(line.key)
             theirs = await self._slave.ends(line.key)
+        if line.anew and ours is not None and theirs is not None and self._slave.ours:
+            await self._slave.end_at(line.key, ours.start)
+            theirs = await self._slave.ends(line.key)
         act, at = decide(ours, theirs, ours_too=self._slave.ours)
         if act is Act.REFUSE:
             raise Fault(_apart(line, ours, theirs))
@@ -60,6 +63,7 @@ class CatchUp:
             log = self._puts.place(line.key, theirs.start)
         if log is None:
             return
+        line.anew = False
         self._confirm(log, at)
         if theirs is not None and theirs.end > log.end:
             await self._pull(line, log, theirs.end)

@@ -11,16 +11,18 @@ class Line:
     """One partition. `live`: the slave has all of it, and gets each run as it is written.
 
     Else `reason` says why not; `own`: that concerns this partition alone, the slave is well. `pulling`: what is
-    appended comes from the slave. `sent`: where that ends which was sent.
+    appended comes from the slave. `sent`: where that ends which was sent. `anew`: the log was dropped here and begun
+    again, so that of the slave is void.
     """
 
-    __slots__ = ("key", "live", "own", "pause", "pulling", "queued", "reason", "sent")
+    __slots__ = ("anew", "key", "live", "own", "pause", "pulling", "queued", "reason", "sent")
 
     def __init__(self, key: TopicPartition) -> None:
         self.key = key
         self.live = False
         self.own = False
         self.pulling = False
+        self.anew = False
         self.queued = False
         self.sent = 0
         self.reason = NOT_COMPARED

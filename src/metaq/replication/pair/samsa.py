@@ -148,7 +148,9 @@ class Samsa:
                 self.lines.set_live(line)
         if log.confirmed == EVERYTHING:
             log.confirmed = run.offset
-            if line.live and run.offset == log.start:
+            if line.live and line.sent > run.offset:
+                line.anew = True
+            elif line.live and run.offset == log.start:
                 line.sent = run.offset
         return line
 
