@@ -7,6 +7,7 @@ they differ below, a slave of ours sets its tail aside; one of 1.4.6.2 must be e
 
 import asyncio
 import logging
+from collections import deque
 from typing import Final
 
 from metaq.broker.puts import Puts
@@ -24,6 +25,7 @@ from metaq.store.store import MessageStore
 log_ = logging.getLogger(__name__)
 
 _WINDOW: Final = 64 << 10  # bytes below the lower end that are compared
+_AHEAD: Final = 4  # pieces that are sent before the first of them is answered: the way may be long
 _NOTHING: Final = Ends(0, 0)
 
 
@@ -133,15 +135,26 @@ class CatchUp:
         begun = log.end - line.sent
         if begun:
             log_.info("%s: the slave lacks %d bytes from %d on", log.key, begun, line.sent)
-        while True:
-            await self._quiet(log)
-            if line.sent == log.end:
-                return
-            data = await read_records(self._store, log, line.sent)
-            run = Run(log, log.base_of(line.sent), line.sent, data)
-            await self._slave.append(run)
-            line.sent += len(data)
-            self._confirm(log, line.sent)
+        flying: deque[tuple[int, asyncio.Future[None]]] = deque()  # where each piece ends, and its answer
+        try:
+            while True:
+                if not flying:
+                    await self._quiet(log)
+                    if line.sent == log.end:
+                        return
+                if line.sent < log.visible and len(flying) < _AHEAD:
+                    data = await read_records(self._store, log, line.sent)
+                    run = Run(log, log.base_of(line.sent), line.sent, data)
+                    line.sent += len(data)
+                    flying.append((line.sent, self._slave.append(run)))
+                else:
+                    end, answered = flying.popleft()
+                    await answered
+                    self._confirm(log, end)
+        finally:
+            for _, answered in flying:
+                if not answered.cancel():
+                    answered.exception()  # heard: the first error is the one that is told
 
     # -- from the slave
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from metaq.errors import ClientError, LinkClosed, Refused, Status
+from metaq.errors import ClientError, Refused, Status
 from metaq.model import TopicPartition
 from metaq.net.link import Link
 from metaq.protocol.commands import Get, Msync, Offset, Reply, Sync, Value
@@ -15,7 +15,7 @@ from metaq.store.replicating import Run
 
 GROUP: Final = "metaq-samsa"  # no such group exists; brokers want one named
 _LATEST: Final = (1 << 63) - 1
-_SLOWEST: Final = 100_000  # bytes a second
+_SLOWEST: Final = 25_000  # bytes a second, where others are on their way before them
 
 
 class Slave:
@@ -75,8 +75,8 @@ class Slave:
             raise _refused(reply)
         return bytes(reply.data)
 
-    async def append(self, run: Run) -> None:
-        """Have records appended, which must meet the slave's end."""
+    def append(self, run: Run) -> asyncio.Future[None]:
+        """Have records appended, which must meet the slave's end, at once; the answer is to be waited for."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -88,10 +88,8 @@ class Slave:
             else:
                 done.set_exception(error)
 
-        if not self.link.is_open:
-            raise LinkClosed(f"{self.link.address}: no connection")
         send(self.link, run, Copying(loop.time() + self._time_for(len(run.data)), str(self.link.address), hear))
-        await done
+        return done
 
     async def end_at(self, key: TopicPartition, offset: int) -> None:
         """Have what stands beyond an offset, or a whole log that ends before it, set aside. Of ours alone."""
