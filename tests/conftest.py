@@ -1,8 +1,10 @@
 """Fixtures for all tests: a real ZooKeeper, and what happens where a part of the outside world is missing."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -12,6 +14,7 @@ from metaq.testing import Coordinator, Registry, ZooKeeper
 
 LEFT_OUT: Final = "left out: "
 COORDINATORS: Final = ("zookeeper", "registry")  # what a test may be parametrised with, as `coordinator`
+MEMORY: Final = Path("/dev/shm")  # syncing costs nothing there; what a disk does is told in tests/faults
 
 # Laws are tried on so many examples; `make soak` asks for many more.
 settings.register_profile("metaq", max_examples=int(os.environ.get("METAQ_EXAMPLES", "60")))
@@ -33,6 +36,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     missing = sorted(reason.removeprefix("Skipped: ") for reason in reasons if LEFT_OUT in reason)
     for reason in sorted(set(missing)):
         terminalreporter.write_line(f"*** {missing.count(reason)} tests {reason} ***", red=True, bold=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a broker: in memory where the system has that."""
+    if not MEMORY.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="metaq-", dir=MEMORY) as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

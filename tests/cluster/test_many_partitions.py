@@ -6,7 +6,6 @@ long form 50,000, as one topic and as 10,000, and the limit that is promised.
 
 import asyncio
 import gc
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from metaq.testing import Coordinator
 from tests.conftest import COORDINATORS
 from tests.embedding import Dial, Peer, Serving, configured, settings
 from tests.pauses import Pauses, watched_loop
-from tests.wire.conftest import MEMORY
 
 PROMISED = 0.050  # seconds, with 50,000 partitions
 SHORT = 0.040  # with 6,000; what grows with the square of 2,000 topics takes longer
@@ -78,16 +76,6 @@ class Case:
 def shape(request: pytest.FixtureRequest) -> tuple[int, int, float]:
     topics, partitions, limit = request.param
     return topics, partitions, limit
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a broker, in memory where the system has that: what the disk does is measured elsewhere."""
-    if not MEMORY.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="metaq-", dir=MEMORY) as name:
-        yield Path(name)
 
 
 @pytest.fixture

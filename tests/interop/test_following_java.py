@@ -1,8 +1,6 @@
 """A follower of ours beside a Java master: the same bytes, in the same segments, soon after they are there."""
 
 import asyncio
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +12,15 @@ from tests.embedding import PATIENCE
 from tests.interop import jvm
 from tests.interop.conftest import PLAIN, Brokers
 from tests.interop.jvm import JavaBroker
-from tests.unit.replication.conftest import MEMORY, Copying, Pair, segments, until
+from tests.unit.replication.conftest import Copying, Pair, segments, until
 
 KEYS = [TopicPartition("test", n) for n in range(2)]
 TOPICS = "[topic=test]\nnumPartitions=2\n"
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    with tempfile.TemporaryDirectory(prefix="metaq-", dir=MEMORY if MEMORY.is_dir() else tmp_path) as name:
-        yield Pair(Path(name))
+def pair(folder: Path) -> Pair:
+    return Pair(folder)
 
 
 def ends(java: JavaBroker) -> list[int]:

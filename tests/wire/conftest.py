@@ -1,17 +1,13 @@
 """Fixtures for conversations with a live broker."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
 
 import pytest
 
 from metaq.ports import World
 from tests.embedding import NOTHING, TOPICS, Dial, Serving, Settings, configured, serving, settings
-
-MEMORY: Final = Path("/dev/shm")  # syncing costs nothing there; what a disk does is told in tests/faults
 
 
 class Serve:
@@ -32,16 +28,6 @@ class Serve:
         dial = Dial(broker.port)
         self._stack.push_async_callback(dial.end)
         return dial
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a broker: in memory where the system has that."""
-    if not MEMORY.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="metaq-", dir=MEMORY) as name:
-        yield Path(name)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from metaq.config import properties
 from metaq.config.keys import nearest
-from metaq.config.properties import parse as parse_properties
 from metaq.config.reading import INT32, shortened
 from metaq.errors import ConfigError
 
@@ -51,20 +51,13 @@ class SamsaConfig:
 
 def load(path: str) -> SamsaConfig:
     """Return what the file says; ConfigError if it cannot be read or used."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as exc:
-        raise ConfigError(
-            f"{path}: cannot be read: {exc.strerror}; the master of a pair needs it, with slave=HOST:PORT"
-        ) from exc
-    return parse(data, path)
+    return parse(properties.read(path, "the master of a pair needs it, with slave=HOST:PORT"), path)
 
 
 def parse(data: bytes, path: str = "samsa_master.properties") -> SamsaConfig:
     """Return what `data` says, in GBK as the original reads it; `path` stands in messages."""
     try:
-        found = {name: value.strip() for name, value in parse_properties(data).items()}
+        found = {name: value.strip() for name, value in properties.parse(data).items()}
     except ValueError as exc:
         raise ConfigError(f"{path}:{exc}") from exc
     file = _File(path, found)

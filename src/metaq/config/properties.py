@@ -1,8 +1,10 @@
-"""Java property files, as the plugins' `conf/*.properties` (reference: config.md §1, §8); pure."""
+"""Java property files, as the plugins' `conf/*.properties` (reference: config.md §1, §8)."""
 
 import re
 from collections.abc import Iterator
 from typing import Final
+
+from metaq.errors import ConfigError
 
 ESCAPES: Final = {"t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|[\s\S]|$)")
@@ -25,6 +27,15 @@ def parse(data: bytes, encoding: str = "gbk") -> dict[str, str]:
         except ValueError as exc:
             raise ValueError(f"{number}: {line}: {exc}") from exc
     return properties
+
+
+def read(path: str, whose: str) -> bytes:
+    """Return the bytes of a file of properties. ConfigError, which says `whose` it is, if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}; {whose}") from exc
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

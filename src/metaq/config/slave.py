@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from metaq.config import properties
 from metaq.config.keys import nearest
-from metaq.config.properties import parse as parse_properties
 from metaq.config.reading import INT32, shortened
 from metaq.errors import ConfigError
 
@@ -45,18 +45,13 @@ class SlaveConfig:
 
 def load(path: str) -> SlaveConfig:
     """Return what the file says; ConfigError if it cannot be read or used."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc.strerror}; a slave needs it, with slaveId=NUMBER") from exc
-    return parse(data, path)
+    return parse(properties.read(path, "a slave needs it, with slaveId=NUMBER"), path)
 
 
 def parse(data: bytes, path: str = "async_slave.properties") -> SlaveConfig:
     """Return what `data` says, in GBK as the original reads it; `path` stands in messages."""
     try:
-        found = {name: value.strip() for name, value in parse_properties(data).items()}
+        found = {name: value.strip() for name, value in properties.parse(data).items()}
     except ValueError as exc:
         raise ConfigError(f"{path}:{exc}") from exc
     file = _File(path, found)

@@ -1,8 +1,7 @@
 """A master and a follower in one loop, and what their logs hold."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,6 @@ from metaq.store.log import PartitionLog
 from metaq.store.store import MessageStore
 from tests.embedding import HERE, NOTHING, PATIENCE, TOPICS, Serving, Settings, configured, serving, settings
 
-MEMORY: Final = Path("/dev/shm")
 QUICK: Final = FollowerOptions(group="slave", look=0.05, retry=0.1)
 
 
@@ -117,16 +115,6 @@ async def publish(master: Serving, topic: str, bodies: list[bytes], partition: i
         producer = mq.producer(topic)
         for at in range(0, len(bodies), 50):
             await producer.send_many(bodies[at : at + 50], partition=partition)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where the system has that."""
-    if not MEMORY.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="metaq-", dir=MEMORY) as name:
-        yield Path(name)
 
 
 @pytest.fixture
