@@ -1,6 +1,5 @@
 """Asynchronous slaves: registered beside their master, equal to it, and told apart from it."""
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,29 +13,10 @@ from metaq.config.slave import Sync
 from metaq.errors import ConfigError
 from metaq.replication.slave import from_file
 from metaq.testing import Coordinator
-from tests.cluster.conftest import DEADLINE, until, until_async
-from tests.cluster.slaves import TOPICS, Sites, same
+from tests.cluster.conftest import until, until_async
+from tests.cluster.slaves.sites import TOPICS, Sites, same
 
 PATHS = Paths()
-
-
-@pytest.fixture
-def hosts(own_registry: Coordinator, chroots: Iterator[int]) -> str:
-    return own_registry.chroot(f"slaves-{next(chroots)}")
-
-
-@pytest.fixture
-async def sites(tmp_path: Path, hosts: str) -> AsyncIterator[Sites]:
-    async with Sites(tmp_path, hosts) as sites:
-        yield sites
-
-
-@pytest.fixture
-async def tree(hosts: str) -> AsyncIterator[ZooKeeperClient]:
-    client = ZooKeeperClient(hosts)
-    await client.connect(DEADLINE)
-    yield client
-    await client.close()
 
 
 async def test_slaves_that_start_first_copy_the_master_when_it_comes(sites: Sites, tree: ZooKeeperClient) -> None:

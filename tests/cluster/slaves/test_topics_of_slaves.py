@@ -1,8 +1,5 @@
 """Topics that are created, enlarged and dropped at a master reach its slave, which takes none by itself."""
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
 import pytest
 
 from metaq.admin.changing import ChangeError
@@ -12,28 +9,8 @@ from metaq.cluster.topic_nodes import Progress
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.config.editing import Action, TopicChange
 from metaq.config.slave import Sync
-from metaq.testing import Coordinator
 from tests.cluster.conftest import DEADLINE, until, until_async
-from tests.cluster.slaves import Sites, same
-
-
-@pytest.fixture
-def hosts(own_registry: Coordinator, chroots: Iterator[int]) -> str:
-    return own_registry.chroot(f"topics-of-slaves-{next(chroots)}")
-
-
-@pytest.fixture
-async def sites(tmp_path: Path, hosts: str) -> AsyncIterator[Sites]:
-    async with Sites(tmp_path, hosts) as sites:
-        yield sites
-
-
-@pytest.fixture
-async def tree(hosts: str) -> AsyncIterator[ZooKeeperClient]:
-    client = ZooKeeperClient(hosts)
-    await client.connect(DEADLINE)
-    yield client
-    await client.close()
+from tests.cluster.slaves.sites import Sites, same
 
 
 async def test_what_a_command_changes_at_the_master_reaches_its_slave(sites: Sites, tree: ZooKeeperClient) -> None:
