@@ -260,7 +260,7 @@ def _registration(
     registry: Callable[[ZooKeeperConfig], RegistryClient],
 ) -> tuple[Registration, Awaitable[object]]:
     """Return the registration, and what connects to ZooKeeper first."""
-    if not config.zookeeper.enable:
+    if not (config.zookeeper.enable and role.registers):
         return NoRegistry(), asyncio.sleep(0)
     client = registry(config.zookeeper)
     stack.push_async_callback(client.close)
@@ -294,7 +294,7 @@ async def _at_work(work: Coroutine[None, None, None], failure: asyncio.Future[ob
 async def _withdraw(registration: Registration, listener: Listener, config: BrokerConfig) -> None:
     """Leave ZooKeeper, then serve on until clients have moved away: they are silent, or the time is up."""
     await registration.withdraw()
-    if config.zookeeper.enable:
+    if registration.registry is not None:
         most = config.zookeeper.sync_time if config.stop_wait is None else config.stop_wait
         await listener.silence(most)
 

@@ -1,22 +1,17 @@
 """What the roles of a pair make of a configuration, and what they tell people, by a command."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from metaq import app
 from metaq.config.broker import parse
 from metaq.config.pair import SamsaConfig
 from metaq.errors import ConfigError
 from metaq.replication.pair.notify import run_command
 from metaq.replication.pair.roles import SamsaRole, gregor_from_file, samsa_from_file
-from tests.embedding import settings
-
-
-def test_a_slave_leaves_zookeeper_to_its_master(tmp_path: Path) -> None:
-    (tmp_path / "gregor_slave.properties").write_bytes(b"")
-    config = parse(settings(tmp_path, zookeeper={"zk.zkEnable": "true"}).encode(), "server.ini")
-    assert config.zookeeper.enable
-    assert not gregor_from_file(str(tmp_path / "gregor_slave.properties")).configure(config).zookeeper.enable
+from tests.embedding import configured, settings
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -31,6 +26,21 @@ def test_a_broker_is_not_its_own_slave(tmp_path: Path) -> None:
     pair = SamsaConfig(slave_host="localhost", slave_port=8123, path="samsa_master.properties")
     with pytest.raises(ConfigError, match="slave=localhost:8123: that is this broker"):
         SamsaRole(pair).configure(config)
+
+
+async def test_a_slave_leaves_zookeeper_to_its_master(tmp_path: Path) -> None:
+    (tmp_path / "gregor_slave.properties").write_bytes(b"")
+    text = settings(tmp_path, zookeeper={"zk.zkEnable": "true", "zk.zkConnect": "127.0.0.1:1"})
+    stop = asyncio.Event()
+    running: list[app.RunningBroker] = []
+
+    def ready(broker: app.RunningBroker) -> None:
+        running.append(broker)
+        stop.set()
+
+    role = gregor_from_file(str(tmp_path / "gregor_slave.properties"))
+    await app.run(configured(tmp_path, text), ready=ready, stop=stop, role=role)
+    assert len(running) == 1, "it looked for ZooKeeper, and did not find it"
 
 
 async def test_a_command_gets_its_words_as_they_are_and_what_fails_is_logged(

@@ -29,6 +29,10 @@ class Role(Protocol):
     def slave_id(self) -> int | None:
         """Return the number to be registered under; None: as the master of its broker id."""
 
+    @property
+    def registers(self) -> bool:
+        """Return whether it is registered at all, where ZooKeeper is enabled."""
+
     def configure(self, config: BrokerConfig) -> BrokerConfig:
         """Return the configuration to start with. Raises ConfigError if the role cannot be played with it."""
 
@@ -55,6 +59,7 @@ class Master:
     """Takes messages, copies nobody's."""
 
     slave_id = None
+    registers = True
 
     def configure(self, config: BrokerConfig) -> BrokerConfig:
         """Return it as it is."""

@@ -46,6 +46,8 @@ def from_file(path: str) -> "Slave":
 class Slave:
     """The role of an asynchronous slave, for `app.run`. Raises ConfigError for a group name no broker takes."""
 
+    registers = True
+
     def __init__(self, config: SlaveConfig) -> None:
         _check_group(config)
         self._config = config

@@ -1,7 +1,6 @@
 """The two roles of a synchronous pair, for `app.run`."""
 
 import logging
-from dataclasses import replace
 from typing import Final
 
 from metaq.broker.broker import Broker
@@ -81,9 +80,7 @@ class SamsaRole(Master):
 class GregorRole(Master):
     """The slave of a pair: it is in no list, and stores what its master sends."""
 
-    def configure(self, config: BrokerConfig) -> BrokerConfig:
-        """Return the configuration without ZooKeeper: what is registered there is the master's."""
-        return replace(config, zookeeper=replace(config.zookeeper, enable=False))
+    registers = False  # what stands in ZooKeeper under its broker id is the master's
 
     def join(self, broker: Broker, world: World) -> None:
         """Store what a master sends, from here on."""
