@@ -1,0 +1,191 @@
+"""A slave in another city: 40 ms there and back, one packet of a thousand is lost, sometimes the line is cut.
+
+The master takes 20 MB/s all the time. The slave keeps up with it; after a cut it needs what is due: to notice, and to
+copy what came meanwhile at the speed that the line has. The line is a process (line.py), so is the master.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import metaq.aio
+from metaq.model import BrokerAddress, TopicPartition
+from metaq.replication.options import FollowerOptions
+from tests.embedding import PATIENCE, settings
+from tests.faults.processes import Process
+from tests.unit.replication.conftest import Copying, Pair
+
+DELAY: Final = 0.02  # seconds, each way
+LOSS: Final = 0.001
+RATE: Final = 20_000_000  # bytes per second, on disk
+PARTITIONS: Final = 4
+KEYS: Final = [TopicPartition("test", number) for number in range(PARTITIONS)]
+TOPICS: Final = f"[topic=test]\nnumPartitions={PARTITIONS}\nunflushThreshold=1000\n"
+BODY: Final = bytes(980)
+SIZE: Final = 1000  # of a record on disk
+TICK: Final = 0.05  # seconds between two batches, and between two looks
+BEHIND: Final = 1.0  # seconds of messages that a slave may be behind which keeps up
+NOTICED: Final = 8.0  # seconds after a cut until bytes come again: the line is dialled again, or TCP repeats
+
+
+@pytest.fixture
+def pair(folder: Path) -> Pair:
+    return Pair(folder)
+
+
+class Line:
+    """The line between the slave and its master. `address`: where it finds the master."""
+
+    def __init__(self, process: asyncio.subprocess.Process, address: BrokerAddress, kind: str) -> None:
+        self._process = process
+        self.address = address
+        self.kind = kind
+
+    async def say(self, word: str) -> None:
+        """Have it `cut` or `mend`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{word}\n".encode())
+        async with asyncio.timeout(PATIENCE):
+            assert await self._process.stdout.readline() == b"done\n"
+
+
+@asynccontextmanager
+async def line_to(port: int) -> AsyncIterator[Line]:
+    """Lay a line to a port of this machine; its addresses are no other test's."""
+    net, last = f"10.213.{os.getpid() >> 6 & 255}", (os.getpid() & 63) * 4
+    words = [f"{net}.{last + 1}", f"{net}.{last + 2}", str(port), str(DELAY), str(LOSS)]
+    command = [sys.executable, "-m", "tests.faults.line", *words]
+    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, host, at, kind = (await process.stdout.readline()).decode().split()
+        yield Line(process, BrokerAddress(host, int(at)), kind)
+    finally:
+        process.stdin.close()
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+
+
+class Distance:
+    """Publishes at RATE while a slave copies; all is checked by bytes that each has."""
+
+    def __init__(self, mq: metaq.aio.MessageQueue, slave: Copying) -> None:
+        self._mq = mq
+        self._slave = slave
+        self._loop = asyncio.get_running_loop()
+        self.published = 0
+
+    @property
+    def copied(self) -> int:
+        return sum(log.visible for log in self._slave.store.all())
+
+    @property
+    def behind(self) -> float:
+        """Seconds of messages that the slave has not got."""
+        return (self.published - self.copied) / RATE
+
+    async def publish(self, size: int) -> None:
+        """Publish so many bytes, as fast as it goes."""
+        producer = self._mq.producer("test")
+        for number in range(PARTITIONS):
+            await producer.send_many([BODY] * (size // SIZE // PARTITIONS), partition=number)
+            self.published += size // SIZE // PARTITIONS * SIZE
+
+    async def press(self) -> None:
+        """Publish RATE bytes per second until cancelled."""
+        began, before = self._loop.time(), self.published
+        while True:
+            due = int((self._loop.time() - began) * RATE) - (self.published - before)
+            if due >= SIZE * PARTITIONS:
+                await self.publish(due)
+            await asyncio.sleep(TICK)
+
+    async def watch(self, seconds: float) -> list[float]:
+        """Return how far behind it was, every TICK, for so long."""
+        until = self._loop.time() + seconds
+        found = []
+        while self._loop.time() < until:
+            found.append(self.behind)
+            await asyncio.sleep(TICK)
+        return found
+
+    async def reaches(self, size: int, patience: float) -> float:
+        """Return how long it takes until so many bytes are copied."""
+        began = self._loop.time()
+        while self.copied < size:
+            assert self._loop.time() < began + patience, f"{size - self.copied} bytes are missing"
+            await asyncio.sleep(TICK)
+        return self._loop.time() - began
+
+    async def keeps_up(self, patience: float) -> float:
+        """Return how long it takes until it is no further behind than one that keeps up."""
+        began = self._loop.time()
+        while self.behind > BEHIND / 2:
+            assert self._loop.time() < began + patience, f"{self.behind:.1f} s behind after {patience:.1f} s"
+            await asyncio.sleep(TICK)
+        return self._loop.time() - began
+
+
+@asynccontextmanager
+async def pressed(distance: Distance) -> AsyncIterator[None]:
+    """Publish all the time."""
+    pressing = asyncio.create_task(distance.press())
+    try:
+        yield
+    finally:
+        pressing.cancel()
+        assert isinstance((await asyncio.gather(pressing, return_exceptions=True))[0], asyncio.CancelledError)
+
+
+async def go_far(pair: Pair, steady: float, cut: float) -> None:
+    """Copy a backlog, keep up for a while, lose the line for a while, and catch up."""
+    ini = pair.master_home / "server.ini"
+    ini.write_text(settings(pair.master_home, {}, {"bindAddress": "0.0.0.0"}, topics=TOPICS))
+    master = await Process.start(ini)
+    async with line_to(master.port) as line, pair.slave(FollowerOptions(group="slave"), TOPICS) as slave:
+        async with metaq.aio.connect(f"metaq://127.0.0.1:{master.port}") as mq:
+            await check(Distance(mq, slave), line, slave, steady, cut)
+        assert await master.stop() == 0
+    pair.check_equal(*KEYS)
+
+
+async def check(distance: Distance, line: Line, slave: Copying, steady: float, cut: float) -> None:
+    await distance.publish(2 * RATE)
+    slave.follower.follow(line.address, {"test": PARTITIONS})
+    speed = distance.published / await distance.reaches(distance.published, 30)
+    async with pressed(distance):
+        await distance.watch(1.0)
+        lags = await distance.watch(steady)
+        assert max(lags) < BEHIND, f"{max(lags):.2f} s behind, over a line of {speed / 1e6:.0f} MB/s ({line.kind})"
+        await line.say("cut")
+        await asyncio.sleep(cut)
+        has = distance.copied
+        await line.say("mend")
+        noticed = await distance.reaches(has + 1, NOTICED)
+        due = distance.behind * RATE / max(speed * 0.8 - RATE, RATE / 4)
+        caught_up = await distance.keeps_up(1 + 1.5 * due)
+    print(
+        f"{line.kind}: {speed / 1e6:.0f} MB/s at first, at most {max(lags):.2f} s behind; after a cut of"
+        f" {cut:g} s bytes came after {noticed:.2f} s, it was up to date after {caught_up:.1f} s more"
+    )
+    await distance.reaches(distance.published, 30)
+
+
+async def test_a_slave_far_away_keeps_up_and_catches_up_after_a_cut(pair: Pair) -> None:
+    await go_far(pair, 2.0, 2.0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("cut", [15.0, 60.0])
+async def test_a_long_cut_costs_only_the_time_to_catch_up(pair: Pair, cut: float) -> None:
+    await go_far(pair, 20.0, cut)
