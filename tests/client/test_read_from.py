@@ -137,6 +137,21 @@ async def test_while_the_slave_is_away_the_master_is_read_and_then_the_slave_aga
         assert await take(consumer, 1) == [b"after it is back"]
 
 
+@EITHER
+async def test_a_slave_is_read_as_soon_as_a_dead_master_is_not_registered_any_more(
+    extensions: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "metaq.net.link")
+    async with trio(extensions=extensions) as brokers, brokers.connect() as mq:
+        consumer = consumer_of(mq, Ledger(), timeout=600)
+        assert len(await take(consumer, 3)) == 3
+        await brokers.master.stop()
+        brokers.put(b"only slaves have it", brokers.one, brokers.two)
+        await until(lambda: caplog.text.count("dialling again") > 3)  # so it waits for the master
+        await withdraw(brokers.registry, brokers.master)
+        assert await take(consumer, 1) == [b"only slaves have it"]
+
+
 async def test_a_slave_that_is_still_far_behind_when_it_is_back_is_not_read_before_it_has_caught_up() -> None:
     async with trio() as brokers, brokers.connect() as mq:
         consumer = consumer_of(mq, Ledger(), read_from="slave:2", max_lag=0.2)

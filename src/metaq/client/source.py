@@ -101,12 +101,23 @@ class Source:
         if way is not None and self._generation == seen and way.link.is_open and self._is_well(self._current):
             return way  # nothing has changed since
         if self._preference.kind == "master":
-            self._generation = seen
-            self._way = Way(*await routes.to_replica(self.key.partition.broker_id, self._timeout))
+            self._way = await self._master_or_slave()
         else:
             chosen = await self._choose()
             self._way = Way(routes.links.to(chosen.address), chosen.is_master)
         return self._way
+
+    async def _master_or_slave(self) -> Way:
+        """Return the master, or while there is none a slave; wait for a connection to whom that is meanwhile."""
+        routes, clock = self._replicas.routes, asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
+        while True:
+            self._generation = seen = routes.changes.generation
+            way = Way(*await routes.to_replica(self.key.partition.broker_id, self._timeout))
+            if way.link.is_open:
+                return way
+            if not await routes.changes.wait(seen, deadline - clock()):
+                raise NoBroker(f"{way.link.address}: no connection within {self._timeout:g} s: {way.link.reason}")
 
     async def authority(self) -> Link:
         """Return the link to who knows best where the partition ends: the master, or while it is away a slave."""
