@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 
 SIZE: Final = 100  # bytes of a body
 FETCH: Final = 2 * (SIZE + 20) + 20  # bytes a consumer asks for at once: two messages
+IN_HAND: Final = 2 * 48 + 8  # messages at most that a consumer has asked for and not been given: two of each partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,7 @@ class Producers:
 class Consumer:
     """One consumer, and the heads of what it was given, in order."""
 
-    def __init__(self, deployment: Deployment, work: float = 0.0) -> None:
-        """`work` is how many seconds a message takes it."""
-        self.work = work
+    def __init__(self, deployment: Deployment) -> None:
         self.given: list[str] = []
         self.deployment = deployment
         self._working: asyncio.Task[None] | None = None
@@ -85,6 +85,19 @@ class Consumer:
 class PythonConsumer(Consumer):
     """`mq.consumer(topics, group=…)`."""
 
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(deployment)
+        self._awake = asyncio.Event()
+        self._awake.set()
+
+    def sleep(self) -> None:
+        """Take no more messages; what has come already may still be in hand."""
+        self._awake.clear()
+
+    def wake(self) -> None:
+        """Go on."""
+        self._awake.set()
+
     async def join(self, mq: aio.MessageQueue, topics: Iterable[str], group: str, read_from: str = "master") -> None:
         consumer = mq.consumer(
             topics, group=group, read_from=read_from, max_size=FETCH, prefetch=4 * FETCH,
@@ -93,8 +106,8 @@ class PythonConsumer(Consumer):
         await consumer.join()
 
         async def handle(message: Message) -> None:
+            await self._awake.wait()
             self.given.append(bytes(message.data).partition(b"|")[0].decode())
-            await asyncio.sleep(self.work)
 
         async def work() -> None:
             try:
@@ -110,11 +123,21 @@ class JavaConsumer(Consumer):
 
     command: Command | None = None
 
+    def sleep(self) -> None:
+        """Stop its process; what has come already may still be in hand."""
+        if self.command is not None:
+            self.command.java.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let its process go on."""
+        if self.command is not None:
+            self.command.java.process.send_signal(signal.SIGCONT)
+
     async def join(self, judge: Judge, topics: Iterable[str], group: str, read_root: str = "") -> None:
         times = self.deployment.times
         command = self.command = await judge.start(
             "Consume", topic=",".join(topics), group=group, zk=self.deployment.zk + read_root,
-            buffer=FETCH, work_ms=int(self.work * 1000), max_delay_ms=50, idle_ms=600_000,
+            buffer=FETCH, max_delay_ms=50, idle_ms=600_000,
             zk_session_ms=times.session, zk_sync_ms=times.sync,
         )  # fmt: skip
         await command.until("subscribed")
