@@ -1,5 +1,6 @@
 """Reading many partitions with one command: `mget` (docs/protocol.md §9)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -8,23 +9,29 @@ from metaq.broker.ports import Buffer, Peer
 from metaq.broker.stats import Statistics
 from metaq.broker.waiting import Polls
 from metaq.errors import BadRequest, NothingAtOffset, OffsetMoved, RequestError, Status
-from metaq.model import TopicPartition
 from metaq.protocol.commands import Mget, Want
 from metaq.protocol.encoder import part_head, result, value_head
+from metaq.protocol.parts import Stamped, pack_stamps
+from metaq.store.log import PartitionLog
 from metaq.store.reader import Cold, Parts
 from metaq.store.store import MessageStore
 
 
 class _Part:
-    """What is sent of one partition: `size` bytes. `data` is Cold until the disk has brought it."""
+    """What is sent of one partition: `size` bytes. `data` is Cold until the disk has brought it.
 
-    __slots__ = ("base", "data", "nth", "size", "status", "target")
+    `stamps` of what is in `log` there are once the data is here, if a replica asked for them.
+    """
 
-    def __init__(self, nth: int, target: TopicPartition) -> None:
+    __slots__ = ("base", "data", "log", "nth", "size", "stamps", "status", "want")
+
+    def __init__(self, nth: int, want: Want) -> None:
         self.nth = nth
-        self.target = target
+        self.want = want
         self.status: int = Status.SUCCESS
+        self.stamps: Sequence[Stamped] = ()
         self.base = 0
+        self.log: PartitionLog
         self.data: Parts | Cold
         self.size: int
 
@@ -39,6 +46,7 @@ class _Part:
     def refuse(self, exc: RequestError) -> None:
         """Say why there is nothing."""
         self.status = exc.status
+        self.stamps = ()
         if isinstance(exc, OffsetMoved):
             self.base = exc.offset
             self.take([])
@@ -53,6 +61,7 @@ class _Reply:
 
     peer: Peer
     opaque: int
+    with_stamps: bool
     parts: list[_Part] = field(default_factory=list)
     missing: int = 0  # parts that the disk has not brought yet
     owed: int = 0  # bytes of those
@@ -64,9 +73,13 @@ class _Reply:
         for part in self.parts:
             size = part.size
             if size or part.status != Status.SUCCESS:  # else the log was cut while the disk was asked
-                head = part_head(part.nth, part.status, part.base, size)
+                stamps = part.stamps
+                head = part_head(part.nth, part.status, part.base, size, len(stamps))
                 total += len(head) + size
                 pieces += [head, *part.data]
+                if stamps:
+                    pieces.append(pack_stamps(stamps))
+                    total += len(pieces[-1])
         return [value_head(total, self.opaque), *pieces]
 
 
@@ -94,10 +107,10 @@ class Many:
         if command.max_size <= 0:
             exc = BadRequest(f"Bad request,invalid max size:{command.max_size}")
             return [result(exc.status, str(exc), command.opaque)]
-        reply = _Reply(peer, command.opaque)
+        reply = _Reply(peer, command.opaque, command.stamps)
         room = min(command.max_size, self._gets.max_size)
         for nth, want in enumerate(command.wants):
-            part = self._part(nth, want)
+            part = self._part(reply, nth, want)
             if part is not None:
                 reply.parts.append(part)
                 room -= part.size
@@ -115,15 +128,18 @@ class Many:
             self._gets.count(want.target, NothingAtOffset(want.offset))
         return value_head(0, command.opaque)
 
-    def _part(self, nth: int, want: Want) -> _Part | None:
+    def _part(self, reply: _Reply, nth: int, want: Want) -> _Part | None:
         target, offset, max_size = want
         if max_size > 0 and self._gets.at_end(target, offset):
             return None
-        part = _Part(nth, target)
+        part = _Part(nth, want)
         try:
             log, data = self._gets.find(target, offset, max_size)
             part.base = log.base if offset >= log.base else log.segment_of(offset)[0]
             part.take(data)
+            part.log = log
+            if reply.with_stamps and not isinstance(data, Cold):
+                self._add_stamps(part)
         except RequestError as exc:
             if exc.status is Status.NOT_FOUND:
                 return None
@@ -144,13 +160,22 @@ class Many:
             self._store.read_cold(want, partial(self._brought, reply, part))
         return True
 
+    def _add_stamps(self, part: _Part) -> None:
+        """Add the stamps of the batches that the data of a part is of."""
+        start = part.want.offset
+        batches = self._store.producers.between(part.log.id, start, start + part.size)
+        part.stamps = [Stamped(*batch.stamp, *batch[1:5]) for batch in batches]
+
     def _brought(self, reply: _Reply, part: _Part, data: Parts | None, error: BaseException | None) -> None:
+        target = part.want.target
         if data is not None:
             part.take(data)
+            if reply.with_stamps:
+                self._add_stamps(part)
         else:
-            exc = self._gets.failure(part.target, error)
+            exc = self._gets.failure(target, error)
             part.refuse(exc)
-            self._gets.count(part.target, exc)
+            self._gets.count(target, exc)
         reply.missing -= 1
         if not reply.missing:
             reply.peer.send_parts(reply.pieces())

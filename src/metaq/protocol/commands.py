@@ -91,13 +91,17 @@ class Want(NamedTuple):
 
 
 class Mget(NamedTuple):
-    """Read several partitions, together at most about `max_size` bytes (metaq); `wait` in ms, until one has any."""
+    """Read several partitions, together at most about `max_size` bytes (metaq); `wait` in ms, until one has any.
+
+    `stamps`: with those of the batches that the data is of, for a replica.
+    """
 
     group: str
     wants: tuple[Want, ...]
     max_size: int
     wait: int
     opaque: int
+    stamps: bool = False
 
 
 class Offset(NamedTuple):

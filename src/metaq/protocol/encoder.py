@@ -114,8 +114,10 @@ def mput_head(target: TopicPartition, length: int, count: int, stamp: tuple[int,
     return b"mput %b %d %d %d %d %d %d\r\n" % (_target(target), length, count, producer, epoch, sequence, opaque)
 
 
-def part_head(nth: int, status: int, base: int, length: int) -> bytes:
-    """Return the line of one part of the reply to mget; `length` bytes of the log follow it."""
+def part_head(nth: int, status: int, base: int, length: int, stamps: int = 0) -> bytes:
+    """Return the line of one part of the reply to mget; `length` bytes of the log follow it, then so many stamps."""
+    if stamps:
+        return b"%d %d %d %d %d\r\n" % (nth, status, base, length, stamps)
     return b"%d %d %d %d\r\n" % (nth, status, base, length)
 
 
@@ -143,7 +145,7 @@ def _mget(command: Mget) -> bytes:
     ]
     body = b"".join(lines)
     numbers = _int(command.max_size), _long(command.wait), _int(len(body)), _int(command.opaque)
-    return _line("mget", command.group, *numbers) + body
+    return _line("mget", command.group, *numbers, *(("stamps",) if command.stamps else ())) + body
 
 
 def _transaction(command: Transaction) -> bytes:

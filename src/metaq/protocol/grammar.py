@@ -36,6 +36,7 @@ NO_CHECKSUM: Final = -1
 MOST_WANTS: Final = 1024  # partitions of one mget
 _PLAIN_WANT: Final = 160  # bytes of one line of it; the partition of a longer one is not remembered
 _WAIT: Final = "wait"
+_STAMPS: Final = "stamps"
 
 
 class Rule(NamedTuple):
@@ -148,13 +149,15 @@ def _mput(tokens: list[str], body: bytes) -> Mput:
 
 
 def _mget(tokens: list[str], body: bytes) -> Mget:
-    if len(tokens) != 6:
-        raise _wrong_count(tokens, "6")
+    stamps = len(tokens) == 7 and tokens[6] == _STAMPS
+    if len(tokens) != 6 + stamps:
+        raise _wrong_count(tokens, f"6, or 7 with {_STAMPS!r} the last,")
     lines = body.split(b"\r\n")
     if lines.pop() or len(lines) > MOST_WANTS:
         raise ProtocolError(f"mget: not 0 to {MOST_WANTS} lines with an end each")
     wants = tuple(map(_want_of, lines))
-    return Mget(tokens[1], wants, _number(tokens, 2, 32), max(_number(tokens, 3, 64), 0), _number(tokens, 5, 32))
+    wait = max(_number(tokens, 3, 64), 0)
+    return Mget(tokens[1], wants, _number(tokens, 2, 32), wait, _number(tokens, 5, 32), stamps)
 
 
 def _want_of(line: bytes) -> Want:

@@ -1,22 +1,47 @@
 """The reply to mget: parts of several partitions, one behind the other (docs/protocol.md §9)."""
 
+from collections.abc import Iterable
+from struct import Struct
 from typing import Final, NamedTuple
 
 from metaq.errors import ProtocolError, Status
+from metaq.record import HEADER_SIZE
 
-_LONGEST_LINE: Final = 80  # bytes: four numbers of 64 bits
+_LONGEST_LINE: Final = 80  # bytes: five numbers, most of them small
+
+# Behind the data, for a replica, one for each batch of it (big-endian):
+#   0          8       12         20       28       32      36         44
+#   | producer | epoch | sequence | offset | length | count | first id |
+_STAMP: Final = Struct(">qiqqiiq")
+
+
+class Stamped(NamedTuple):
+    """Which batch of which producer stands where: `length` bytes at `offset`, with ids from `first_id` on.
+
+    `record_count` 0: how many records they are is not known.
+    """
+
+    producer: int
+    epoch: int
+    sequence: int
+    offset: int
+    length: int
+    record_count: int
+    first_id: int
 
 
 class Part(NamedTuple):
     """What one of the wanted partitions has, the `nth` of those that were asked for, from 0.
 
     `base`: of SUCCESS where the segment begins that the data is from, of MOVED the offset to use instead, else 0.
+    `stamps`, in the order of their offsets, if they were asked for: of batches that some of the data is of.
     """
 
     nth: int
     status: Status | int
     base: int
     data: bytes
+    stamps: tuple[Stamped, ...] = ()
 
 
 def read_parts(data: bytes) -> list[Part]:
@@ -26,12 +51,31 @@ def read_parts(data: bytes) -> list[Part]:
     while position < len(data):
         end = data.find(b"\r\n", position, position + _LONGEST_LINE)
         words = data[position:end].split(b" ") if end >= 0 else []
-        if len(words) != 4 or not all(word.isdigit() for word in words):
+        if len(words) not in (4, 5) or not all(word.isdigit() for word in words):
             raise ProtocolError(f"mget: no part at byte {position} of the reply")
-        nth, status, base, length = map(int, words)
+        nth, status, base, length, *more = map(int, words)
         start = end + 2
-        position = start + length
+        stop = start + length
+        position = stop + _STAMP.size * more[0] if more else stop
         if position > len(data):
             raise ProtocolError(f"mget: the part at byte {start} of the reply is cut")
-        parts.append(Part(nth, status, base, data[start:position]))
+        stamps = _read_stamps(data[stop:position]) if more else ()
+        parts.append(Part(nth, status, base, data[start:stop], stamps))
     return parts
+
+
+def pack_stamps(batches: Iterable[Stamped]) -> bytes:
+    """Return what stands behind the data of a part."""
+    return b"".join(_STAMP.pack(*batch) for batch in batches)
+
+
+def _read_stamps(data: bytes) -> tuple[Stamped, ...]:
+    """Return stamps. Raises ProtocolError if they are none, or do not follow one on the other."""
+    found = tuple(map(Stamped._make, _STAMP.iter_unpack(data)))
+    end = 0
+    for stamp in found:
+        producer, epoch, sequence, offset, length, count, _ = stamp
+        if producer <= 0 or min(epoch, sequence, count) < 0 or offset < end or length < HEADER_SIZE:
+            raise ProtocolError(f"mget: {stamp} is no stamp behind the end of a batch at {end}")
+        end = offset + length
+    return found

@@ -239,7 +239,7 @@ class Follower:
     def _append(self, course: Course, found: Found, now: float) -> bool:
         broken: str | None = None
         try:
-            runs = course.copy.take(found.line.ask, found.data, found.base)
+            runs = course.copy.take(found.line.ask, found.data, found.base, found.stamps)
         except CorruptMessage as exc:
             broken, runs = str(exc.args[0]), exc.args[1]
         try:

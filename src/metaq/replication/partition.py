@@ -1,7 +1,8 @@
 """The copying of one partition: what to ask the master next, and what to make of the answer. Pure.
 
 Bytes are asked for as a stream from our end on, several stretches ahead while there is much; the last record of an
-answer, if it is cut, is kept until the rest is there. Whole records are checked (length, checksum) and handed on.
+answer, if it is cut, is kept until the rest is there; so is a producer's batch that the master has a stamp of. Whole
+records are checked (length, checksum) and handed on. Those before one that is broken are too, without a stamp then.
 
 Where the segments of the master begin: a broker of ours says it with each answer. Of a Java broker we know that no
 answer crosses the end of a segment. So behind the last record of an answer it is asked from one byte before:
@@ -11,10 +12,12 @@ answer crosses the end of a segment. So behind the last record of an answer it i
     CONFIRM  two bytes from the last byte we have: two, the same segment; one, a new segment begins at our end
 """
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from metaq.errors import CorruptMessage
+from metaq.protocol.parts import Stamped
 from metaq.record import HEADER, HEADER_SIZE, crc32
 
 LARGEST: Final = 256 << 20  # bytes of a record; what claims to be larger is none
@@ -41,12 +44,16 @@ class Ask(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Whole records to append in the segment that begins at `base`; None: the one that is written already."""
+    """Whole records to append in the segment that begins at `base`; None: the one that is written already.
+
+    `batches` end with one of them.
+    """
 
     data: bytes
     base: int | None
     messages: int
     highest_id: int
+    batches: tuple[Stamped, ...] = ()
 
 
 def survey(data: bytes) -> tuple[int, int, int]:
@@ -74,6 +81,15 @@ def survey(data: bytes) -> tuple[int, int, int]:
     return end, messages, highest
 
 
+class _Stretch(NamedTuple):
+    """What was received of what was asked for, `asked` bytes."""
+
+    asked: int
+    data: bytes
+    base: int | None
+    stamps: Sequence[Stamped]
+
+
 class Copy:
     """Where the copying of one partition stands. `end` is where whole records end that were handed on."""
 
@@ -81,6 +97,7 @@ class Copy:
         "_ahead",
         "_asked",
         "_base",
+        "_batches",
         "_early",
         "_edge",
         "_have",
@@ -105,7 +122,8 @@ class Copy:
         self.bulk = False  # the last answer was as much as was asked for
         self._parts: list[bytes] = []  # of a record that is cut, the last one of what was received
         self._have = self._needs = 0  # bytes of it
-        self._early: dict[int, tuple[int, bytes, int | None]] = {}  # offset: (size asked for, data, base)
+        self._batches: list[Stamped] = []  # those that end behind `end`, as far as we have heard of them
+        self._early: dict[int, _Stretch] = {}  # by offset
         self._ahead = _AHEAD
         self._base: int | None = None  # where the segment begins that `_parts` are from
         self._edge = Kind.PROBE if is_edge else Kind.DATA
@@ -145,7 +163,7 @@ class Copy:
         if ask.kind in (Kind.BEYOND, Kind.CONFIRM):
             self._edge = Kind.PROBE
 
-    def take(self, ask: Ask, data: bytes, base: int | None) -> list[Records]:
+    def take(self, ask: Ask, data: bytes, base: int | None, stamps: Sequence[Stamped] = ()) -> list[Records]:
         """Take data and return the records that are whole now. Raises CorruptMessage, with those before the place.
 
         `args[1]` of the error is that list; nothing may be asked until `start_at`.
@@ -162,12 +180,12 @@ class Copy:
                 self._edge = Kind.BEYOND
                 return []
             self._edge = Kind.DATA
-            self._early[ask.offset + 1] = ask.size - 1, data[1:], base
+            self._early[ask.offset + 1] = _Stretch(ask.size - 1, data[1:], base, stamps)
         else:
-            self._early[ask.offset] = ask.size, data, base
+            self._early[ask.offset] = _Stretch(ask.size, data, base, stamps)
         found: list[Records] = []
         while (stretch := self._early.pop(self.position, None)) is not None:
-            self._join(*stretch, found)
+            self._join(stretch, found)
         return found
 
     def _take_edge(self, kind: Kind, size: int) -> None:
@@ -178,13 +196,16 @@ class Copy:
             self._edge = Kind.DATA
             self._new = size == 1
 
-    def _join(self, asked: int, data: bytes, base: int | None, found: list[Records]) -> None:
+    def _join(self, stretch: _Stretch, found: list[Records]) -> None:
         """Add a stretch behind what is kept; find the whole records."""
+        asked, data, base, stamps = stretch
         if self._have and base != self._base:
             raise CorruptMessage(f"a record at {self.end} goes on in the segment that begins at {base}", found)
         self._base = base
         self._parts.append(data)
         self._have += len(data)
+        if stamps:  # one that goes on from the stretch before was told with that, too
+            self._batches += stamps[1:] if self._batches and self._batches[-1] == stamps[0] else stamps
         if self._have >= self._needs:
             self._find(found)
         self.bulk = len(data) >= asked
@@ -199,22 +220,42 @@ class Copy:
         run = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         error: CorruptMessage | None = None
         try:
-            end, messages, highest = survey(run)
+            end, messages, highest = self._survey(run)
         except CorruptMessage as exc:
             error = exc
             end, messages, highest = exc.args[1]
         if end:
             base = (self.end if self._new else None) if self._base is None else self._base
-            found.append(Records(run[:end], base, messages, highest))
             self.end += end
             self._new = False
+            found.append(Records(run[:end], base, messages, highest, self._ended()))
         if error is not None:
             raise CorruptMessage(f"at {self.end}: {error.args[0]}", found) from error
         rest = run[end:]
         self._parts, self._have = ([rest] if rest else []), len(rest)
         self._needs = HEADER_SIZE
-        if len(rest) >= HEADER_SIZE:
+        if self._batches:
+            self._needs = self._batches[0].offset + self._batches[0].length - self.end
+        elif len(rest) >= HEADER_SIZE:
             self._needs += int(_unpack_from(rest)[0])
+
+    def _survey(self, run: bytes) -> tuple[int, int, int]:
+        """Do as `survey`, leaving out a batch that is cut. CorruptMessage also if one ends within a record."""
+        if not self._batches:
+            return survey(run)
+        last = self._batches[-1]
+        is_cut = last.offset + last.length > self.end + len(run)
+        found = survey(run[: max(0, last.offset - self.end)] if is_cut else run)
+        for batch in self._batches[: -1 if is_cut else None]:
+            if batch.offset + batch.length > self.end + found[0]:
+                raise CorruptMessage(f"the batch at {batch.offset} ends within a record", found)
+        return found
+
+    def _ended(self) -> tuple[Stamped, ...]:
+        """Take out the batches that end at or before `end`."""
+        ended = tuple(batch for batch in self._batches if batch.offset + batch.length <= self.end)
+        del self._batches[: len(ended)]
+        return ended
 
     def _restart(self) -> None:
         """Ask again from where we are: what was asked for beyond does not follow on it."""

@@ -3,7 +3,7 @@
 A broker of ours is asked for many with one `mget` and waits until it has something; a Java broker for each by `get`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from metaq.errors import ClientError, ProtocolError, Status
@@ -11,7 +11,7 @@ from metaq.net.calls import Call
 from metaq.net.link import Link
 from metaq.protocol.commands import Get, Mget, Reply, Result, Value, Want
 from metaq.protocol.encoder import encode
-from metaq.protocol.parts import read_parts
+from metaq.protocol.parts import Stamped, read_parts
 from metaq.replication.course import Course
 from metaq.replication.partition import Ask
 
@@ -26,7 +26,8 @@ class Line(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the master says of one: data from the segment that begins at `base` (None: it does not say that).
+    """What the master says of one: data from the segment that begins at `base` (None: it does not say that), of batches
+    with these `stamps`.
 
     Or `moved`, the offset to use instead; or `error`; or nothing: `at_end` if that is sure.
     """
@@ -34,6 +35,7 @@ class Found(NamedTuple):
     line: Line
     data: bytes = b""
     base: int | None = None
+    stamps: Sequence[Stamped] = ()
     moved: int | None = None
     error: str | None = None
     at_end: bool = False
@@ -71,7 +73,7 @@ class Question(Call):
             frame = encode(Get(course.key, group, ask.offset, ask.size, opaque))
         else:
             wants = tuple(Want(course.key, ask.offset, ask.size) for course, ask in self.lines)
-            frame = encode(Mget(group, wants, size, int(wait * 1000), opaque))
+            frame = encode(Mget(group, wants, size, int(wait * 1000), opaque, stamps=True))
         self.deadline, self.size = deadline, len(frame)
         link.send(opaque, self, frame)
 
@@ -94,7 +96,7 @@ class Question(Call):
             if part is None:
                 yield Found(line, at_end=nth < sure)
             elif part.status == Status.SUCCESS:
-                yield Found(line, part.data, part.base)
+                yield Found(line, part.data, part.base, part.stamps)
             elif part.status == Status.MOVED:
                 yield Found(line, moved=part.base)
             else:

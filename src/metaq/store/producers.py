@@ -4,7 +4,8 @@ A batch is noted when it is appended, so that it is found also while it is on it
 taken back by `cut`. A checkpoint takes `copy` between two rounds and keeps of it what was visible then.
 
 Of each producer in each partition the last batches stand packed in one `bytes`: a tenth of what tuples take, no work
-for the garbage collector, and a copy of the table is one of its references.
+for the garbage collector, and a copy of the table is one of its references. By offset they are found in partitions that
+replicas read, and only there: those keep a list of where batches begin, from the first such reading on.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,9 +16,11 @@ from typing import Final, NamedTuple
 from metaq.errors import BadRequest, SequenceConflict
 from metaq.store.checkpoint import ProducerState
 from metaq.store.entries import Batch, Stamp
+from metaq.store.places import Places
 
 _REMEMBERED: Final = 6  # the five that may be under way, and the one before them, lest all be taken back
 _PRODUCERS: Final = 100_000
+_PLACES: Final = 1024  # in a list of them beyond those that count, before it is made anew
 
 # One batch: | epoch | sequence | offset | length | count | first id | time |
 _SENT: Final = Struct(">iqqIIqd")
@@ -48,6 +51,7 @@ class ProducerTable:
     def __init__(self, states: Iterable[ProducerState] = ()) -> None:
         self._sent: dict[tuple[int, int], bytes] = {}  # the producer heard of longest ago comes first
         self._producers: dict[int, set[int]] = {}  # by log id
+        self._places: dict[int, Places] = {}  # by log id
         self._started = 0.0  # the time of those whose time is not known: the first look at their age
         for state in states:
             batches = b"".join(_SENT.pack(*batch) for batch in state.batches[-_REMEMBERED:])
@@ -67,12 +71,15 @@ class ProducerTable:
         others.discard(producer)
         if not others:
             del self._producers[log_id]
+            self._places.pop(log_id, None)
 
     def note(self, batch: Batch, time: float = 0.0) -> None:
         """Remember a batch. The producer heard of longest ago makes room."""
         log_id, offset, length, count, first_id, (producer, epoch, sequence) = batch
         key = (producer, log_id)
         sent = _pack(epoch, sequence, offset, length, count, first_id, time)
+        if log_id in self._places:
+            self._places[log_id].add(offset, producer)
         before = self._sent.pop(key, None)
         if before is not None:
             self._sent[key] = before[-_SIZE * (_REMEMBERED - 1) :] + sent
@@ -99,6 +106,28 @@ class ProducerTable:
                 return _same(Sent(*_unpack_from(batches, start)), length, count)
         raise SequenceConflict(last_epoch, last + 1, epoch, sequence)
 
+    def between(self, log_id: int, start: int, end: int) -> Iterator[Batch]:
+        """Yield the batches of a partition that have bytes between two offsets, in order; only those remembered."""
+        producers = self._producers.get(log_id)
+        if producers is None:
+            return
+        places = self._places.get(log_id)
+        if places is None or len(places) > 2 * _REMEMBERED * len(producers) + _PLACES:
+            places = self._places[log_id] = Places(
+                (_unpack_place(batches, at)[0], producer)
+                for producer in producers
+                for batches in (self._sent[producer, log_id],)
+                for at in range(0, len(batches), _SIZE)
+            )
+        for offset, producer in places.between(start, end):
+            batches = self._sent.get((producer, log_id), b"")
+            for at in range(len(batches) - _SIZE, -1, -_SIZE):
+                epoch, sequence, its, length, count, first_id, _ = _unpack_from(batches, at)
+                if its == offset:
+                    if offset + length > start:
+                        yield Batch(log_id, offset, length, count, first_id, Stamp(producer, epoch, sequence))
+                    break
+
     def age_out(self, now: float, age: float) -> None:
         """Forget producers whose last batch is older than `age` seconds; those recovered age from the first call on."""
         self._started = self._started or now
@@ -111,6 +140,8 @@ class ProducerTable:
 
     def cut(self, log_id: int, to: int) -> None:
         """Forget the batches of a partition that do not end at or below `to`: sent again, they must be stored again."""
+        if log_id in self._places:
+            self._places[log_id].cut(to)
         for producer in list(self._producers.get(log_id, ())):
             key = (producer, log_id)
             batches = self._sent[key]
@@ -122,6 +153,7 @@ class ProducerTable:
 
     def forget_log(self, log_id: int) -> None:
         """Forget all of a partition that is gone."""
+        self._places.pop(log_id, None)
         for producer in self._producers.pop(log_id, ()):
             del self._sent[producer, log_id]
 

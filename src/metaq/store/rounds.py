@@ -48,7 +48,7 @@ class Rounds:
         self._runs: list[tuple[PartitionLog, int, int, bytes]] = []  # their runs, for when they are written
         self._begun: list[PartitionLog] = []  # logs that this round tells the journal of
         self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
-        self._stamps: dict[PartitionLog, list[Batch]] = {}  # of batches that are pending or in this round
+        self.stamps: dict[PartitionLog, list[Batch]] = {}  # of batches whose ends are pending or in this round
         self._must_sync = self._sync_wanted = False
         self.rolls: dict[PartitionLog, list[int]] = {}  # where copied segments begin in what waits for a held log
         self._touched: dict[PartitionLog, None] = {}  # in order: a set of them would differ from run to run
@@ -82,7 +82,7 @@ class Rounds:
         self.append(log, records)
         log.messages += batch[3] - 1  # record_count
         if batch[5][0]:  # stamp.producer
-            self._stamps.setdefault(log, []).append(batch)
+            self.stamps.setdefault(log, []).append(batch)
 
     def follow(self, log: PartitionLog) -> None:
         """Have the gate of the next `commit` wait for all of a log that is on its way, too."""
@@ -218,10 +218,10 @@ class Rounds:
 
     def _add_stamps(self) -> None:
         """Add the stamps of this round's batches; of a log that is held they go with what is held."""
-        all_stamps, self._stamps = self._stamps, {}
+        all_stamps, self.stamps = self.stamps, {}
         for log, stamps in all_stamps.items():
             if log.held:
-                self._stamps[log] = stamps
+                self.stamps[log] = stamps
             else:
                 self._parts.extend(map(pack_batch, stamps))
 
@@ -244,7 +244,7 @@ class Rounds:
         dirty, self._dirty = self._dirty, []
         large = self._take_large(dirty) if self._gathered_bytes >= self._large_run else []
         self._seal(dirty)
-        if self._stamps:
+        if self.stamps:
             self._add_stamps()
         gates, self._gates = self._gates, []
         if self.replicator is not None:
@@ -333,7 +333,7 @@ class Rounds:
         log.held, log.roll_at = True, -1
         self._gathered_bytes -= len(data)  # it waits until it is released, not until this round is written
         offset = log.end - len(data)
-        stamps = [(batch.offset >= offset, pack_batch(batch)) for batch in self._stamps.pop(log, ())]
+        stamps = [(batch.offset + batch.length > offset, pack_batch(batch)) for batch in self.stamps.pop(log, ())]
         self._parts.extend(stamp for its, stamp in stamps if not its)  # of what stands before a roll of this round
         return LargeRun(log, log.bases[-1], offset, data, b"".join(stamp for its, stamp in stamps if its))
 
@@ -396,5 +396,5 @@ class Rounds:
     def _undo(self, log: PartitionLog) -> None:
         """Forget what of a log could not be written."""
         log.undo()
-        self._stamps.pop(log, None)
+        self.stamps.pop(log, None)
         self.undone(log)

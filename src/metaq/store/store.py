@@ -255,6 +255,14 @@ class MessageStore:
         self.journal.highest_id = max(self.journal.highest_id, highest_id)
         return offset
 
+    def stamp_copied(self, log: PartitionLog, batch: Batch) -> None:
+        """Remember the stamp of a batch that ends in what `append_copied` appended last; it goes into the same round.
+
+        Where copying began in the middle of the batch, its first records are in the log already.
+        """
+        self.rounds.stamps.setdefault(log, []).append(batch)
+        self.producers.note(batch, self._world.clock.time())
+
     def begin_epoch(self, log: PartitionLog, epoch: int, gate: Gate) -> None:
         """Note, durably, that records from the end on belong to the master of this term."""
         start = log.end

@@ -6,15 +6,30 @@ from hypothesis import strategies as st
 
 from metaq.errors import ProtocolError
 from metaq.protocol.encoder import part_head
-from metaq.protocol.parts import Part, read_parts
+from metaq.protocol.parts import Part, Stamped, pack_stamps, read_parts
 from tests.unit.protocol.strategies import bodies, statuses
 
 long = st.integers(0, (1 << 63) - 1)
-parts = st.lists(st.builds(Part, st.integers(0, 1023), statuses, long, bodies), max_size=5)
+int32 = st.integers(0, (1 << 31) - 1)
+
+
+@st.composite
+def stamps(draw: st.DrawFn) -> tuple[Stamped, ...]:
+    """Draw batches that stand one behind the other, with gaps."""
+    found, end = [], 0
+    for gap, length in draw(st.lists(st.tuples(int32, st.integers(20, 1 << 20)), max_size=3)):
+        numbers = draw(st.tuples(st.integers(1, (1 << 63) - 1), int32, long))
+        found.append(Stamped(*numbers, end + gap, length, draw(int32), draw(st.integers(-(1 << 63), (1 << 63) - 1))))
+        end += gap + length
+    return tuple(found)
+
+
+parts = st.lists(st.builds(Part, st.integers(0, 1023), statuses, long, bodies, stamps()), max_size=5)
 
 
 def packed(part: Part) -> bytes:
-    return part_head(part.nth, part.status, part.base, len(part.data)) + part.data
+    head = part_head(part.nth, part.status, part.base, len(part.data), len(part.stamps))
+    return head + part.data + pack_stamps(part.stamps)
 
 
 @given(parts)
@@ -27,3 +42,25 @@ def test_what_is_no_part_is_refused(some: list[Part], rest: bytes) -> None:
     data = b"".join(map(packed, some)) + rest
     with pytest.raises(ProtocolError, match="mget: "):
         read_parts(data)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"producer": 0},
+        {"epoch": -1},
+        {"sequence": -1},
+        {"record_count": -1},
+        {"length": 19},
+        {"offset": -1},
+        {"offset": 119},
+    ],
+)
+def test_stamps_that_are_none_are_refused(wrong: dict[str, int]) -> None:
+    """The one before ends at 120."""
+    right = Stamped(7, 0, 1, 120, 20, 1, 5)
+    for some in (pack_stamps([right]), pack_stamps([right._replace(offset=100), right])):
+        assert read_parts(part_head(0, 200, 0, 2, len(some) // 44) + b"ab" + some)[0].stamps[-1] == right
+    with pytest.raises(ProtocolError, match="is no stamp"):
+        some = pack_stamps([right._replace(offset=100), right._replace(**wrong)])
+        read_parts(part_head(0, 200, 0, 2, 2) + b"ab" + some)

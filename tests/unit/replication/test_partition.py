@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaq.errors import CorruptMessage
+from metaq.protocol.parts import Stamped
 from metaq.record import pack
 from metaq.replication.partition import Ask, Copy, Kind, survey
 
@@ -124,6 +125,63 @@ def test_a_record_does_not_go_on_in_another_segment() -> None:
     copy.take(copy.ask(50, tells_base=True), record[:50], 0)
     with pytest.raises(CorruptMessage, match="goes on in the segment that begins at 50"):
         copy.take(copy.ask(1000, tells_base=True), record[50:], 50)
+
+
+@given(logs, st.integers(1, 150), st.integers(0, 1 << 32))
+def test_batches_are_handed_on_whole_each_once_with_its_last_record(
+    segments: list[list[bytes]], step: int, seed: int
+) -> None:
+    """Some records of each segment are batches. Copying may begin within one."""
+    random, master, copy = Random(seed), Master(segments), Copy()
+    batches: list[Stamped] = []
+    ends = [0]
+    for part in segments:
+        first = ends[-1]
+        for number, record in enumerate(part, 1):
+            ends.append(ends[-1] + len(record))
+            if number == len(part) or random.random() < 0.4:
+                if random.random() < 0.7:
+                    batches.append(Stamped(7, 0, len(batches), first, ends[-1] - first, 0, 0))
+                first = ends[-1]
+    start = random.choice(ends[:-1])
+    copy.start_at(start, is_edge=start > 0)
+    got = master.data[:start]
+    told: list[Stamped] = []
+    waiting: list[Ask] = []
+    while len(got) < len(master.data):
+        while copy.may_ask():
+            waiting.append(copy.ask(step, tells_base=True))
+        ask = waiting.pop(random.randrange(len(waiting)))
+        data = master.get(ask.offset, ask.size, len(master.data))
+        if not data:
+            copy.nothing(ask)
+            continue
+        end = ask.offset + len(data)
+        stamps = [each for each in batches if each.offset < end and each.offset + each.length > ask.offset]
+        for records in copy.take(ask, data, master.base_of(ask.offset), stamps):
+            got += records.data
+            told += records.batches
+            assert all(each.offset + each.length <= len(got) for each in told)
+        assert not any(max(each.offset, start) < len(got) < each.offset + each.length for each in batches)
+    assert got == master.data
+    assert told == [each for each in batches if each.offset + each.length > start]
+
+
+def test_a_batch_does_not_end_within_a_record() -> None:
+    record, copy = pack(1, 0, b"x" * 80), Copy()
+    with pytest.raises(CorruptMessage, match="the batch at 100 ends within a record") as raised:
+        copy.take(copy.ask(1000, tells_base=True), record * 3 + record[:50], 0, [Stamped(7, 0, 0, 100, 230, 2, 0)])
+    (kept,) = raised.value.args[1]
+    assert (len(kept.data), kept.batches) == (300, ())
+
+
+def test_records_before_a_broken_one_go_on_though_their_batch_does_not() -> None:
+    record, copy = pack(1, 0, b"x" * 80), Copy()
+    bad = record[:-1] + b"?"
+    with pytest.raises(CorruptMessage, match=r"at 200: .*checksum") as raised:
+        copy.take(copy.ask(1000, tells_base=True), record * 2 + bad, 0, [Stamped(7, 0, 0, 100, 200, 2, 0)])
+    (kept,) = raised.value.args[1]
+    assert (len(kept.data), kept.batches) == (200, ())
 
 
 @given(st.lists(records, max_size=10), st.data())

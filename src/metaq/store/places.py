@@ -1,0 +1,35 @@
+"""Where the batches of one partition begin, so that a replica's reads find those of a stretch without a walk."""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+
+class Places:
+    """(offset, producer) of batches, in the order of their offsets; some may be forgotten elsewhere meanwhile."""
+
+    def __init__(self, places: Iterable[tuple[int, int]]) -> None:
+        self._offsets = array("q")
+        self._producers = array("q")
+        for offset, producer in sorted(places):
+            self.add(offset, producer)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def add(self, offset: int, producer: int) -> None:
+        """Add one behind all others."""
+        self._offsets.append(offset)
+        self._producers.append(producer)
+
+    def cut(self, to: int) -> None:
+        """Forget those that begin at `to` or beyond."""
+        first = bisect_left(self._offsets, to)
+        del self._offsets[first:], self._producers[first:]
+
+    def between(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield those that begin below `end`, from the last one on that begins at or below `start`."""
+        offsets = self._offsets
+        first = max(0, bisect_right(offsets, start) - 1)
+        for at in range(first, bisect_left(offsets, end, first)):
+            yield offsets[at], self._producers[at]
