@@ -1,4 +1,4 @@
-"""Every sample of README.md, quickstart.md, tutorial.md, partitions.md, topics.md: commands print what is shown, Python runs."""
+"""Every sample of README.md and the pages named below: commands print what is shown, Python runs."""
 
 import os
 import re
