@@ -16,7 +16,7 @@ from metaq.cluster.zk import ZooKeeperClient
 from metaq.record import walk
 from tests.interop.conftest import Judge
 from tests.interop.jvm import Command
-from tests.interop.scenario.people import FETCH, IN_HAND, SIZE, JavaConsumer, Producers, PythonConsumer
+from tests.interop.scenario.people import FETCH, IN_HAND, SIZE, Consumer, JavaConsumer, Producers, PythonConsumer
 from tests.interop.scenario.sites import SHORT, WRITTEN, Deployment, JavaSite, Times, deployed
 
 TOPICS: Final = ("test", "meta-test", "oct29")
@@ -133,6 +133,7 @@ class Story:
         for consumer in (self.python, self.java):
             await consumer.has(self.promised)
             await consumer.leave()
+            self.was_given_all_in_order(consumer)
 
     async def a_topic_is_added_by_reload_and_reaches_both_slaves(self) -> None:
         with self.master.home.ini.open("a") as ini:
@@ -187,6 +188,16 @@ class Story:
         of_master, *of_slaves = (site.segments() for site in sites)
         assert of_master
         assert of_slaves == [of_master] * 2
+
+    def was_given_all_in_order(self, consumer: Consumer) -> None:
+        """Check what a consumer was given: of each log everything, in order, but for what came again."""
+        given: dict[str, list[int]] = {}
+        for head in dict.fromkeys(consumer.given):
+            promise = self.promised[head]
+            given.setdefault(promise.log, []).append(promise.offset)
+        assert sum(map(len, given.values())) == len(self.promised)
+        for offsets in given.values():
+            assert offsets == sorted(offsets)
 
     async def registered(self, topics: Iterable[str], member: str) -> None:
         """Wait until consumers are told that this broker has these topics."""
