@@ -23,10 +23,11 @@ from metaq.cluster.address import default_host
 from metaq.cluster.ports import Registry
 from metaq.cluster.reading import readable_as_master
 from metaq.cluster.registry import BrokerRegistration, NoRegistry
+from metaq.cluster.succession import Succession
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.config.model import BrokerConfig, ZooKeeperConfig
 from metaq.config.reload import Reloaded, reload
-from metaq.errors import StoreError
+from metaq.errors import MetaqError, StoreError
 from metaq.files import OsFiles, OsThreads, SystemClock
 from metaq.model import BrokerAddress
 from metaq.net.listener import Listener
@@ -147,6 +148,13 @@ class RunningBroker:
         """Leave ZooKeeper, and serve on."""
         await self._registration.withdraw()
 
+    async def succeed(self, claimed: Callable[[], Awaitable[None]]) -> None:
+        """Have a slave become the master in ZooKeeper, and take changes of topics. See `Succession.succeed`."""
+        if not isinstance(self._registration, Succession):
+            raise MetaqError("this broker is no slave in ZooKeeper")
+        await self._registration.succeed(topics_of(self.broker), claimed)
+        self.changes.allow()
+
     async def forget(self, topic: str) -> None:
         """Have ZooKeeper forget a topic; return when it has."""
         await self._registration.forget(topic)
@@ -205,7 +213,8 @@ async def run(
         if not await _unless_stopped(registration.register(topics_of(broker)), stop, failure):
             return
         running = RunningBroker(broker, address, registration, world)
-        running.changes.refusal = "" if role.slave_id is None else "this broker is a slave: change topics at its master"
+        if role.slave_id is not None:
+            running.changes.refuse("this broker is a slave: change topics at its master")
         await stack.enter_async_context(taking_requests(running.changes, registration.registry, world))
         await stack.enter_async_context(_at_work(role.work(running, registration.registry), failure))
         if ready is not None:
@@ -267,7 +276,8 @@ def _registration(
     registration: Registration
     registration = main = BrokerRegistration(client, config, address, slave_id=role.slave_id)
     if role.slave_id is not None:
-        registration = readable_as_master(main, client, config, address, role.slave_id)
+        slave = readable_as_master(main, client, config, address, role.slave_id)
+        registration = Succession(slave, BrokerRegistration(client, config, address))
     return registration, client.connect(config.zookeeper.connection_timeout)
 
 

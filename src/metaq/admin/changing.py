@@ -67,6 +67,18 @@ class TopicChanges:
         self._world = world
         self._one_at_a_time = asyncio.Lock()
         self.refusal = ""
+        self.allowed = asyncio.Event()
+        self.allowed.set()
+
+    def refuse(self, why: str) -> None:
+        """Take none from here on."""
+        self.refusal = why
+        self.allowed.clear()
+
+    def allow(self) -> None:
+        """Take changes from here on."""
+        self.refusal = ""
+        self.allowed.set()
 
     async def apply(self, change: TopicChange) -> Changed:
         """Make a change; return when it is in force, and in ZooKeeper if that answers within seconds.

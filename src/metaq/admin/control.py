@@ -7,6 +7,7 @@ Requests and replies are JSON objects, one a line, answered one after the other 
     {"command": "reload"}                                            → {"ok": true, "added": […], …}
     {"command": "stats", "item": "topics"}                           → {"ok": true, "text": "STATS\\r\\n…"}
     {"command": "slave-status"}                                      → {"ok": true, "state": "current", …}
+    {"command": "promote", "force": false, "wait": 60}               → {"ok": true, "broker_id": 1, "lost": ""}
     {"command": "close-partitions", "topic": T, "start": 0, "end": 3} → {"ok": true}
     {"command": "open-partitions", "topic": T}                       → {"ok": true}
     {"command": "change-topic", "action": "create", "topic": T, "settings": {KEY: TEXT}} → {"ok": true, …}
@@ -32,6 +33,7 @@ LONGEST_LINE: Final = 64 << 10  # bytes of a request
 LONGEST_ADDRESS: Final = 107  # bytes of a Unix socket's path (Linux: sun_path)
 _LAST_WORDS: Final = 5.0  # seconds that replies have to leave when the broker is done
 _BACKLOG: Final = 16
+_LONGEST_WAIT: Final = 86400.0  # seconds
 
 Values = Mapping[str, object]
 
@@ -42,6 +44,7 @@ class Operations(Protocol):
     def status(self) -> Values: ...
     async def stats(self, item: str) -> str: ...
     async def slave_status(self) -> Values: ...
+    async def promote(self, *, force: bool, wait: float) -> Values: ...
     async def reload(self) -> Values: ...
     def close_partitions(self, topic: str, first: int, last: int) -> None: ...
     def open_partitions(self, topic: str) -> None: ...
@@ -134,6 +137,8 @@ class ControlServer:
                 return {"text": await operations.stats(_text(request, "item", ""))}
             case "slave-status":
                 return await operations.slave_status()
+            case "promote":
+                return await operations.promote(force=request.get("force") is True, wait=_seconds(request, "wait"))
             case "reload":
                 return await operations.reload()
             case "close-partitions":
@@ -191,6 +196,13 @@ def _text(request: Values, key: str, default: str | None = None) -> str:
     value = request.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"{key} must be a text")
+    return value
+
+
+def _seconds(request: Values, key: str) -> float:
+    value = request.get(key, 0)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LONGEST_WAIT:
+        raise ValueError(f"{key} must be a number of seconds, {_LONGEST_WAIT:g} at most")
     return value
 
 

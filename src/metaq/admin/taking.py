@@ -42,9 +42,9 @@ async def judge(changes: TopicChanges, change: TopicChange) -> TopicResult:
 async def taking_requests(changes: TopicChanges, registry: Registry | None, world: World) -> AsyncIterator[None]:
     """Make the changes that commands ask all brokers of the cluster for, while the block runs.
 
-    Not where there is no registry, or changes are refused.
+    Not where there is no registry, nor as long as changes are refused.
     """
-    if registry is None or changes.refusal:
+    if registry is None:
         yield
         return
     config = changes.config
@@ -57,10 +57,16 @@ async def taking_requests(changes: TopicChanges, registry: Registry | None, worl
         partial(carry_out, changes),
         partial(judge, changes),
     )
-    task = asyncio.create_task(taker.run(), name="changes of topics")
+
+    async def take() -> None:
+        await changes.allowed.wait()
+        await taker.run()
+
+    task = asyncio.create_task(take(), name="changes of topics")
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await taker.leave()
+        if changes.allowed.is_set():
+            await taker.leave()

@@ -78,7 +78,7 @@ class Broker:
         self.store = store
         self.topics = Topics(config, world.random)
         self.statistics = Statistics(world.clock, lambda topic: self.config.topic(topic).stat)
-        ids = IdAllocator(config.broker_id, world.clock, store.journal.highest_id)
+        ids = self._ids = IdAllocator(config.broker_id, world.clock, store.journal.highest_id)
         self.puts = Puts(config, store, self.topics, ids, self.statistics)
         self.batches = Batches(store, self.puts, ids)
         self.polls = Polls(store.watching, asyncio.get_running_loop())
@@ -97,6 +97,14 @@ class Broker:
     def use_registry(self, registry: TopicRegistry) -> None:
         """Tell `registry` of topics from here on."""
         self.puts.registry = registry
+
+    def become_master(self) -> None:
+        """Take messages from here on, behind those that a slave has copied."""
+        self._ids.seen(self.store.journal.highest_id)
+        self.puts.check = lambda target: None
+        self.puts.forget()
+        self.gets.is_slave = False
+        self.replica = None
 
     def serve_at(self, url: str, port: int) -> None:
         """Say which address is registered, for the texts that name it, and which port is bound."""

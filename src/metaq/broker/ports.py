@@ -88,6 +88,12 @@ class Replica(Protocol):
     def values(self) -> Pieces[Mapping[str, object]]:
         """Make all of it for scripts, as JSON knows it."""
 
+    async def promote(self, *, force: bool, wait: float) -> str:
+        """Make this broker the master of its id; return what is lost by that, "": nothing.
+
+        `wait`: seconds for the old master to go; `force`: also if something is lost. Raises MetaqError or OSError.
+        """
+
 
 class TopicRegistry(Protocol):
     """Hears of topics that got their first message; makes them known to clients. Must not block."""

@@ -1,13 +1,14 @@
-"""`metaq brokers`: who is in a cluster, and who answers."""
+"""`metaq brokers`: who is in a cluster, and who answers. Making a slave the master is in `promotion`."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import ClassVar, Final
 
 import click
 
 from metaq.admin.topics import Broker, answering_brokers, registered_brokers
 from metaq.app import real_world
 from metaq.cli.cluster import opened
-from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
+from metaq.cli.commands import CONNECT_TIMEOUT, Commands, chosen_url, json_option, url_option
 from metaq.cli.output import emit, table
 from metaq.client.asking import stats_at
 from metaq.model import BrokerAddress
@@ -16,11 +17,24 @@ from metaq.net.loop import run
 _SHOWN: Final = ("version", "uptime", "topics", "curr_connections")  # of what `stats` says
 
 
-@click.command()
+class BrokerCommands(Commands):
+    """The words after `metaq brokers`; without one it lists them."""
+
+    sources: ClassVar[Mapping[str, str]] = {"promote": "metaq.cli.promotion:promote"}
+
+
+@click.group(cls=BrokerCommands, invoke_without_command=True)
 @url_option
 @json_option
-def brokers(as_json: bool) -> None:
+@click.pass_context
+def brokers(ctx: click.Context, as_json: bool) -> None:
     """List the brokers: address, role, what they say of themselves, and what slaves lack of their master's messages."""
+    if ctx.invoked_subcommand is None:
+        show(as_json)
+
+
+def show(as_json: bool) -> None:
+    """Print them."""
 
     async def ask(address: BrokerAddress) -> bytes:
         return await stats_at(real_world(), address, "", CONNECT_TIMEOUT)

@@ -13,6 +13,7 @@ from metaq._version import __version__
 from metaq.admin.control import ControlServer, Values
 from metaq.app import RunningBroker, settle_process
 from metaq.app import run as run_broker
+from metaq.broker.ports import Replica
 from metaq.cli.home import Home
 from metaq.cli.local import Local, beside
 from metaq.config.editing import TopicChange
@@ -58,10 +59,7 @@ class Operator:
 
     async def slave_status(self) -> Values:
         """Return how far the copying is. Raises MetaqError if this is no slave."""
-        replica = self._serving().broker.replica
-        if replica is None:
-            raise MetaqError("this broker is no asynchronous slave; one is started with `start slave`")
-        pieces = replica.values()
+        pieces = self._replica().values()
         while True:
             try:
                 next(pieces)
@@ -69,6 +67,17 @@ class Operator:
                 values: Values = done.value
                 return values
             await asyncio.sleep(0)  # others have their turn
+
+    async def promote(self, *, force: bool, wait: float) -> Values:
+        """Make a slave the master; return what is lost by that. Raises MetaqError or OSError."""
+        replica = self._replica()
+        return {"broker_id": self.config.broker_id, "lost": await replica.promote(force=force, wait=wait)}
+
+    def _replica(self) -> Replica:
+        replica = self._serving().broker.replica
+        if replica is None:
+            raise MetaqError("this broker is no asynchronous slave; one is started with `start slave`")
+        return replica
 
     async def reload(self) -> Values:
         """Read server.ini again; return what has changed by that. Raises ConfigError."""

@@ -16,8 +16,8 @@ class Course:
     """Where copying stands and how it went. Times are those of the loop, seconds."""
 
     __slots__ = (
-        "behind_since", "busy", "bytes", "checked", "copy", "delay", "end", "error", "heard", "key", "last", "log",
-        "master_end", "messages", "queued", "refused", "repaired", "state", "uncommitted", "wanted",
+        "behind_since", "busy", "bytes", "checked", "complete", "copy", "delay", "end", "error", "heard", "key",
+        "last", "log", "master_end", "messages", "queued", "refused", "repaired", "state", "uncommitted", "wanted",
     )  # fmt: skip
 
     def __init__(self, key: TopicPartition) -> None:
@@ -31,6 +31,7 @@ class Course:
         self.master_end: int | None = None
         self.wanted = True  # the master has it still
         self.checked = False  # our end was compared with the master's since the connection began
+        self.complete = False  # all was here that the master had when it answered last
         self.busy = False  # being checked now
         self.queued = False  # it is to be asked for, checked, or tried again later
         self.refused = 0  # times in a row that its bytes could not be taken
@@ -50,6 +51,7 @@ class Course:
         self.end = end
         self.copy.start_at(end, is_edge=has_records)
         self.checked = True
+        self.complete = False
         self.last = now  # so that the first answer of many partitions does not wait for the slowest
         self.delay = 0.0
 
@@ -68,7 +70,7 @@ class Course:
     def current(self) -> None:
         """All is here that the master had when it answered."""
         self.state, self.error, self.refused = State.CURRENT, None, 0
-        self.heard = True
+        self.heard = self.complete = True
         self.behind_since = 0.0
 
     def came(self, now: float) -> None:
@@ -77,6 +79,7 @@ class Course:
         if self.copy.bulk:
             self.state, self.error = State.COPYING, None
             self.heard = True
+            self.complete = False
             self.behind(now)
         else:
             self.current()
@@ -97,7 +100,7 @@ class Course:
             messages = max(1, round(lag * self.messages / self.bytes))
         seconds = (now - self.behind_since if self.behind_since else 0.0) if self.heard else None
         return PartitionStatus(
-            self.key, self.state, end, self.master_end, lag, messages, seconds, self.error, self.repaired
+            self.key, self.state, end, self.master_end, lag, messages, seconds, self.error, self.repaired, self.complete
         )
 
 

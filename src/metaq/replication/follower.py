@@ -54,6 +54,7 @@ class Follower:
         self._answers: deque[Question] = deque()
         self._news = asyncio.Event()
         self._lost = False
+        self._leaving = False  # the master has left the registry
         self._session = 0  # counts connections that were lost
         self._checker = Checker(store, options.group, options.answer)
         self._appender = Appender(store, options.appeared, self._settled)
@@ -68,6 +69,7 @@ class Follower:
         Partitions that are not named any more are left as they are.
         """
         self._master = master
+        self._leaving = False
         wanted = {TopicPartition(topic, n) for topic, number in partitions.items() for n in range(number)}
         for key in [key for key in self._courses if key not in wanted]:
             course = self._courses.pop(key)
@@ -76,6 +78,13 @@ class Follower:
             course = self._courses[key] = Course(key)
             course.log = self._store.get(key)
             self._ready.add(course)
+        self._news.set()
+
+    def follow_out(self) -> None:
+        """The master has left the registry: copy what it still takes, for as long as the connection to it lasts."""
+        self._leaving = True
+        if self._link is None or not self._link.is_open:
+            self._master = None
         self._news.set()
 
     def status(self) -> FollowerStatus:
@@ -145,6 +154,8 @@ class Follower:
         if not link.is_open:
             self._lost = True
             self._session += 1
+            if self._leaving:
+                self._master = None
         self._news.set()
 
     def _start_over(self) -> None:
@@ -277,7 +288,8 @@ class Follower:
         if not course.wanted or not course.copy.may_ask():
             return
         if was_idle and self._link is not None and not self._polling.can_wait(self._link):
-            pause = course.pause(max(self._options.max_delay, len(self._courses) * self._polling.cost))
+            longest = self._options.last_delay if self._leaving else self._options.max_delay
+            pause = course.pause(max(longest, len(self._courses) * self._polling.cost))
             self._later(course, pause)
         else:
             self._ready.add(course)

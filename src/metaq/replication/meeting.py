@@ -21,12 +21,19 @@ RETRY: Final = 5.0  # seconds before a master that did not say its configuration
 class Meeting:
     """Hears of masters and has `follow` told of them, each once it is known to be the right one.
 
+    A master that leaves ZooKeeper may serve on until its clients have left it: `follow_out` is told then.
+
     `problem`: why the master is not followed; `config_problem`: why its topics were not taken over, which keeps nobody
     from copying those that are here. None: there is no such trouble.
     """
 
     def __init__(
-        self, broker: Serving, world: World, syncing: Syncing | None, follow: Callable[[Master], None]
+        self,
+        broker: Serving,
+        world: World,
+        syncing: Syncing | None,
+        follow: Callable[[Master], None],
+        follow_out: Callable[[], None],
     ) -> None:
         self.problem: str | None = None
         self.config_problem: str | None = None
@@ -34,6 +41,9 @@ class Meeting:
         self._world = world
         self._syncing = syncing
         self._follow = follow
+        self._follow_out = follow_out
+        self.has_met = False  # a master was followed
+        self.paused = False  # no new master is asked: this broker is about to be it
         self._master = Master(None, None, {})
         self._met: Master | None = None  # as it was asked last
         self._news = asyncio.Event()
@@ -42,6 +52,11 @@ class Meeting:
     def master(self) -> BrokerAddress | None:
         """Where the master is registered; None: nowhere."""
         return self._master.address
+
+    def resume(self) -> None:
+        """Ask masters again."""
+        self.paused = False
+        self._news.set()
 
     def hear(self, master: Master) -> None:
         """Take what the tree says now. A master that went is remembered with its topics: they come back with it."""
@@ -52,7 +67,8 @@ class Meeting:
         self._master = master
         if master.address is None:
             self._met = self.problem = None
-        if master.address is None or self._is_met(master):
+            self._follow_out()
+        elif self._is_met(master):
             self._follow(master)
         self._news.set()
 
@@ -62,13 +78,14 @@ class Meeting:
             await self._news.wait()
             self._news.clear()
             master = self._master
-            if master.address is None or self._is_met(master):
+            if master.address is None or self.paused or self._is_met(master):
                 continue
             if await self._ask(master, master.address):
                 self._met = master
                 self.problem = None
                 self._news.set()  # it may be another by now
                 if self._is_met(self._master):
+                    self.has_met = True
                     self._follow(self._master)
                 continue
             log.warning("%s; trying again in %g s", self.problem, RETRY)

@@ -19,11 +19,13 @@ def _nobody(_: str) -> None:
 class FollowerOptions:
     """`max_delay`: between two questions about an idle partition of a Java master, which cannot make them wait.
 
+    `last_delay`: the same while that master is about to stop.
     `accepts` says whether our configuration has a partition; `appeared` is told of a topic whose first log was made.
     """
 
     group: str
     max_delay: float = 0.5
+    last_delay: float = 0.02
     accepts: Callable[[TopicPartition], bool] = _any
     appeared: Callable[[str], None] = _nobody
     step: int = 1 << 20  # that one question asks for

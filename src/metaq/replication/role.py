@@ -1,5 +1,6 @@
 """What a broker is beyond serving, as `app.run` asks it; and the role of one that stands alone."""
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from metaq.broker.broker import Broker
@@ -20,6 +21,12 @@ class Serving(Reloading, Protocol):
 
     async def withdraw(self) -> None:
         """Have it leave ZooKeeper, and serve on."""
+
+    async def succeed(self, claimed: Callable[[], Awaitable[None]]) -> None:
+        """Have a slave become the master in ZooKeeper; `claimed` is awaited when nobody else can any more.
+
+        Raises RegistryError, or what `claimed` raises; nothing has changed then.
+        """
 
 
 class Role(Protocol):

@@ -8,7 +8,9 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from metaq.broker.broker import Broker
@@ -26,15 +28,18 @@ from metaq.ports import World
 from metaq.replication.follower import Follower
 from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
+from metaq.replication.promotion import NotPromoted, is_promoted, losses, note_of, obstacle, remove_note, write_note
 from metaq.replication.report import SlaveStatus, partition_line, partition_values
 from metaq.replication.role import Serving
 from metaq.replication.status import FollowerStatus, PartitionStatus
-from metaq.replication.syncing import Syncing
+from metaq.replication.syncing import Syncing, in_thread
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_LOOK: Final = 0.05  # seconds between looks whether the master is gone: of its connection nobody tells
+_SETTLING: Final = 1.0  # seconds until what came last from it is safe
 _NOTHING: Final = FollowerStatus(None, False, None, ())
 
 
@@ -55,11 +60,16 @@ class Slave:
         self._world: World
         self._follower: Follower | None = None
         self._meeting: Meeting | None = None
+        self._serving: Serving
+        self._following: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()  # of the master
+        self._turning = asyncio.Lock()
+        self._is_master = False
 
     @property
-    def slave_id(self) -> int:
-        """The number it is registered under."""
-        return self._config.slave_id
+    def slave_id(self) -> int | None:
+        """The number it is registered under; None: it was made the master."""
+        return None if self._is_master else self._config.slave_id
 
     def configure(self, config: BrokerConfig) -> BrokerConfig:
         """Return the configuration as it is. Raises ConfigError if no master could be found with it."""
@@ -75,6 +85,14 @@ class Slave:
     def join(self, broker: Broker, world: World) -> None:
         """Be in a broker that does not serve yet: from here on nobody puts anything there but the copying."""
         self._broker, self._world = broker, world
+        self._is_master = is_promoted(world.files, broker.config)
+        if self._is_master:
+            log.warning(
+                "this broker was made the master of broker %d, and starts as that; for a slave remove %s",
+                broker.config.broker_id,
+                note_of(broker.config),
+            )
+            return
         text = f"this is slave {self.slave_id} of broker {broker.config.broker_id}: only its master takes messages"
 
         def refuse(_: TopicPartition) -> None:
@@ -98,6 +116,14 @@ class Slave:
         """Do nothing: as in the original a slave is registered before it has anything."""
 
     async def work(self, serving: Serving, registry: Registry | None) -> None:
+        """Follow the master until cancelled, or made the master."""
+        if self._is_master:
+            return
+        self._serving = serving
+        async with asyncio.TaskGroup() as tasks:
+            self._following = tasks.create_task(self._follow(serving, registry), name="slave")
+
+    async def _follow(self, serving: Serving, registry: Registry | None) -> None:
         """Follow the master until cancelled: whichever there is, and whether there is one yet."""
         assert registry is not None  # see configure
         assert self._follower is not None
@@ -107,12 +133,14 @@ class Slave:
         name = consumer_name(group, f"{serving.address.host}-{os.getpid()}-{number:032x}")
         presence = Presence(registry, root, group, name)
         syncing = None if self._config.sync is None else Syncing(self._config.sync, serving, self._world)
-        meeting = Meeting(serving, self._world, syncing, lambda m: follower.follow(m.address, m.partitions))
-        self._meeting = meeting
+        meeting = self._meeting = Meeting(
+            serving, self._world, syncing, lambda m: follower.follow(m.address, m.partitions), follower.follow_out
+        )
 
         def hear(master: Master) -> None:
             meeting.hear(master)
             presence.subscribe(master.partitions)
+            self._news.set()
 
         log.info("slave %d: looks for the master of broker %d", self.slave_id, config.broker_id)
         watch = MasterWatch(registry, root, config.broker_id, hear)
@@ -122,6 +150,59 @@ class Slave:
                     tasks.create_task(part.run())
         finally:
             await watch.close()
+
+    async def promote(self, *, force: bool, wait: float) -> str:
+        """Become the master, once nothing stands in the way; return what is lost by that, "": nothing.
+
+        Raises NotPromoted, RegistryError or OSError; it is a slave as before then.
+        """
+        if self._following is None or self._turning.locked():
+            raise NotPromoted("the slave is starting, or being made the master already")
+        async with self._turning:
+            lost = await self._until_free(force=force, wait=wait)
+            assert self._meeting is not None
+            self._meeting.paused = True
+            try:
+                await self._serving.succeed(partial(self._take_over, lost))
+            finally:
+                self._meeting.resume()
+            log.warning("this broker is no slave any more but the master of broker %d", self._serving.config.broker_id)
+            return lost
+
+    async def _until_free(self, *, force: bool, wait: float) -> str:
+        """Return what is lost by becoming the master now. Raises NotPromoted."""
+        loop = asyncio.get_running_loop()
+        last, settled = loop.time() + wait, 0.0
+        while True:
+            self._news.clear()
+            status = self.status()
+            met = self._meeting is not None and self._meeting.has_met
+            found = obstacle(status, met=met)
+            if found is None or (found.forced and force):
+                return losses(status, met=met)
+            settled = 0.0 if found.passes else settled or loop.time() + _SETTLING
+            until = settled or last
+            if loop.time() >= until:
+                raise NotPromoted(f"still a slave: {found.text}")
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(until, loop.time() + _LOOK)):
+                    await self._news.wait()
+
+    async def _take_over(self, lost: str) -> None:
+        """Nobody else can be the master any more: end copying, and take messages."""
+        assert self._broker is not None
+        assert self._following is not None
+        files, config = self._world.files, self._broker.config
+        try:
+            await in_thread(self._world, partial(write_note, files, config, lost))
+        except OSError:
+            with suppress(OSError):
+                await in_thread(self._world, partial(remove_note, files, config))
+            raise
+        self._following.cancel()
+        await asyncio.wait([self._following])
+        self._is_master = True
+        self._broker.become_master()
 
     def status(self) -> SlaveStatus:
         """Return how far it is."""
@@ -145,7 +226,7 @@ class Slave:
             )
         return SlaveStatus(
             broker_id=self._broker.config.broker_id,
-            slave_id=self.slave_id,
+            slave_id=self._config.slave_id,
             group=self._config.slave_group,
             running=self._meeting is not None,
             master=None if self._meeting is None else self._meeting.master,

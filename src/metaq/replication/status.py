@@ -24,6 +24,7 @@ class PartitionStatus:
     `end` is ours, `master_end` the master's as it told last (None: not yet), `lag` the bytes between, at least 0.
     `messages` is about how many that are, by the mean size of those copied since the start (None: none were).
     `seconds`: for how long it has not been at the master's end, 0.0 where it is (None: nothing is known yet).
+    `complete`: all was here that the master had when it answered last, in its latest connection.
     `error`: what keeps it from going on; `repaired`: what was found to differ last, and what was done.
     """
 
@@ -36,6 +37,7 @@ class PartitionStatus:
     seconds: float | None = None
     error: str | None = None
     repaired: str | None = None
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

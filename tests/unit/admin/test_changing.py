@@ -264,7 +264,7 @@ async def test_a_file_that_cannot_be_written_any_more_leaves_the_topic_closed(br
 
 async def test_a_broker_that_takes_its_topics_from_another_says_so(broker: Serving) -> None:
     before = ini(broker)
-    broker.running.changes.refusal = "this broker is a slave"
+    broker.running.changes.refuse("this broker is a slave")
     with pytest.raises(ChangeError, match="this broker is a slave"):
         await create(broker, "orders", numPartitions="1")
     assert ini(broker) == before

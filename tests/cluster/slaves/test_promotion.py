@@ -1,0 +1,169 @@
+"""A slave that becomes the master while it runs, and what keeps it from that."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from metaq import aio
+from metaq.cluster.paths import Paths
+from metaq.cluster.zk import ZooKeeperClient
+from metaq.config.editing import Action, TopicChange
+from metaq.errors import MetaqError, StoreError
+from metaq.replication.promotion import NotPromoted
+from metaq.store.log import PartitionLog
+from tests.cluster.conftest import DEADLINE, until
+from tests.cluster.slaves.sites import Site, Sites, same
+
+PATHS = Paths()
+NOTE = Path("data/pymetaq/promoted")
+
+
+async def pair(sites: Sites) -> tuple[Site, Site]:
+    """Return a master with messages, and a slave that has all of them."""
+    master, slave = await sites.site("master").start(), await sites.slave(1).start()
+    await master.put("test", 0, *(b"%d" % n for n in range(50)))
+    await same(master, slave)
+    await until(lambda: slave.slave.status().state == "current")
+    return master, slave
+
+
+async def promote(site: Site, *, force: bool = False, wait: float = DEADLINE) -> str:
+    return await site.slave.promote(force=force, wait=wait)
+
+
+def full(_: PartitionLog) -> None:
+    raise StoreError("no space")
+
+
+async def is_gone(slave: Site) -> None:
+    await until(lambda: not slave.slave.status().copying.connected and slave.slave.status().master is None)
+
+
+async def test_the_slave_takes_messages_behind_the_copied_ones_once_the_master_has_stopped(
+    sites: Sites, hosts: str, tree: ZooKeeperClient
+) -> None:
+    master, slave = await pair(sites)
+    promoting = asyncio.ensure_future(promote(slave))
+    async with aio.connect(f"zk://{hosts}/meta") as mq, asyncio.timeout(DEADLINE):
+        consumer = mq.consumer("test", group="g")
+        before = [await anext(consumer) for _ in range(50)]
+        assert not promoting.done()
+        await master.end()
+        assert await promoting == ""
+        sent = await mq.producer("test").send(b"new")
+        after = await anext(consumer)
+    assert (after.body, after.id) == (b"new", sent.id)
+    assert after.id > max(message.id for message in before)
+    assert await tree.children(PATHS.broker(1)) == ["master", "master_config_checksum"]
+    assert await tree.children(PATHS.publish("test")) == ["1-m"]
+    assert await tree.children("/read-slave1/meta/brokers/ids/1") is None
+    node = await tree.get(PATHS.broker_address(1))
+    assert node is not None
+    assert node.data == str(slave.broker.running.address).encode()
+
+
+async def test_it_is_a_whole_master_and_stays_one_over_a_restart(
+    sites: Sites, hosts: str, tree: ZooKeeperClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    master, slave = await pair(sites)
+    await master.end()
+    await promote(slave)
+    change = TopicChange(Action.CREATE, "orders", {"numPartitions": "3"})
+    await slave.broker.running.changes.apply(change)
+    assert await tree.children(PATHS.publish("orders")) == ["1-m"]
+    other = await sites.slave(2).start()
+    await same(slave, other)
+    await slave.end()
+    await slave.start()
+    assert await tree.children(PATHS.broker(1)) == ["master", "master_config_checksum", "slave2"]
+    assert f"starts as that; for a slave remove {slave.folder / NOTE}" in caplog.text
+    assert slave.broker.running.broker.replica is None
+    await slave.put("orders", 2, b"taken")
+    await same(slave, other)
+
+
+async def test_without_its_note_it_is_a_slave_again(sites: Sites) -> None:
+    master, slave = await pair(sites)
+    await master.end()
+    await promote(slave)
+    await slave.end()
+    (slave.folder / NOTE).unlink()
+    await slave.start()
+    assert slave.slave.status().slave_id == 1
+
+
+async def test_there_is_no_second_master(sites: Sites, tree: ZooKeeperClient) -> None:
+    master, slave = await pair(sites)
+    for force in (False, True):
+        with pytest.raises(NotPromoted, match=r"^still a slave: the master of broker 1 is registered at meta://.*stop"):
+            await promote(slave, force=force, wait=0)
+    await master.put("test", 0, b"more")
+    await same(master, slave)
+    assert not (slave.folder / NOTE).exists()
+
+
+async def test_of_two_slaves_one_becomes_the_master_and_the_other_follows_it(sites: Sites) -> None:
+    master, slave = await pair(sites)
+    other = await sites.slave(2).start()
+    await same(master, other)
+    await until(lambda: other.slave.status().state == "current")
+    both = [asyncio.ensure_future(promote(each)) for each in (slave, other)]
+    await master.end()
+    done = await asyncio.gather(*both, return_exceptions=True)
+    assert done.count("") == 1
+    assert any(isinstance(each, MetaqError) for each in done)
+    new, follower = (slave, other) if done[0] == "" else (other, slave)
+    await new.put("test", 1, b"more")
+    await same(new, follower)
+
+
+async def test_what_the_slave_lacks_is_given_up_only_when_told_so(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = await pair(sites)
+    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    await master.put("test", 0, b"x" * 1000)
+    await until(lambda: slave.slave.status().copying.lag > 0)
+    await master.end()
+    await is_gone(slave)
+    with pytest.raises(
+        NotPromoted, match=r"1020 bytes, about \d+ messages, are at the master only: test-0 from \d+ to"
+    ):
+        await promote(slave)
+    assert "1020 bytes" in await promote(slave, force=True)
+    assert "Lost by that: 1020 bytes" in (slave.folder / NOTE).read_text()
+
+
+async def test_a_slave_that_has_not_met_its_master_does_not_know_what_it_lacks(sites: Sites) -> None:
+    master, slave = await pair(sites)
+    await slave.end()
+    await master.end()
+    await slave.start()
+    with pytest.raises(NotPromoted, match="is not known: this slave has not met it since it was started"):
+        await promote(slave)
+    assert "is not known" in await promote(slave, force=True)
+    await slave.put("test", 0, b"new")
+
+
+async def test_what_a_master_takes_after_it_left_the_registry_is_copied_too(sites: Sites) -> None:
+    master, slave = await pair(sites)
+    await master.broker.running.withdraw()
+    await until(lambda: slave.slave.status().master is None)
+    with pytest.raises(NotPromoted, match="has left ZooKeeper, but serves on"):
+        await promote(slave, wait=0)
+    await master.put("test", 0, b"late")
+    await same(master, slave)
+    await master.end()
+    assert await promote(slave) == ""
+
+
+async def test_a_slave_whose_note_cannot_be_written_stays_one(sites: Sites, tree: ZooKeeperClient) -> None:
+    master, slave = await pair(sites)
+    await master.end()
+    (slave.folder / NOTE).with_suffix(".new").mkdir()
+    with pytest.raises(OSError, match="promoted"):
+        await promote(slave)
+    assert await tree.children(PATHS.broker(1)) == ["slave1"]
+    await (await sites.site("again").start()).put("test", 0, b"1")
+    await until(lambda: slave.slave.status().master is not None)
