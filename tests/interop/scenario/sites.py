@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from typing import Final
 
 from metaq.cli.home import Home
 from metaq.cli.main import run
+from metaq.cli.process import hold
 from tests.cli.homes import kill
 from tests.interop import jvm
 from tests.interop.conftest import Judge
@@ -95,6 +97,20 @@ class Site:
         """End the broker as a power cut would."""
         kill(self.home)
 
+    def freeze(self) -> None:
+        """Let the broker do nothing, as on a machine that is too busy."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = hold(self.home)
+        assert process is not None
+        process.send(number)
+        process.close()
+
     async def stop(self) -> None:
         """Stop the broker in order: `metaServer.sh stop`."""
         assert "Stop meta broker successfully." in await self.script("stop")
@@ -129,6 +145,11 @@ class Site:
         """Return how many gets found messages since the start, be it for consumers or for slaves."""
         stats = dict(line.split(" ", 1) for line in await self.stats())
         return int(stats["cmd_get"]) - int(stats["get_miss"])
+
+    async def misses(self) -> int:
+        """Return how many gets found nothing since the start."""
+        stats = dict(line.split(" ", 1) for line in await self.stats())
+        return int(stats["get_miss"])
 
     async def bounds(self) -> dict[str, tuple[int, int]]:
         """Return where each log that holds something begins and ends, by `<topic>-<partition>`."""

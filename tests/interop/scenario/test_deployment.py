@@ -70,6 +70,17 @@ async def test_the_deployment_lives_through_its_days(story: "Story") -> None:
     await story.the_files_of_the_slaves_are_those_of_the_master()
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("deployment", [SHORT], indirect=True, ids=["short"])
+async def test_what_only_a_dead_master_has_is_not_lost(story: "Story") -> None:
+    await story.slaves_are_started_first_then_the_master()
+    await story.both_slaves_have_what_is_published_byte_for_byte()
+    await story.the_master_dies_with_messages_that_no_slave_has()
+    await story.the_master_returns()
+    await story.each_message_is_where_its_producer_was_told()
+    await story.the_files_of_the_slaves_are_those_of_the_master()
+
+
 @pytest.fixture
 async def story(
     deployment: Deployment, mq: aio.MessageQueue, tree: ZooKeeperClient, judge: Judge
@@ -124,6 +135,24 @@ class Story:
             await consumer.has(self.promised)
         fetches = 2 * (2 * MANY - IN_HAND) * (SIZE + 20) // FETCH  # at the least
         assert sum([await slave.reads() for slave in self.deployment.slaves]) >= sum(before) + fetches
+
+    async def the_master_dies_with_messages_that_no_slave_has(self) -> None:
+        """Consumers have read them, and are ahead of the slaves that they go to."""
+        for slave in self.deployment.slaves:
+            slave.freeze()
+        await self.producers.from_python("alone", TOPICS, MANY)
+        for consumer in (self.python, self.java):
+            await consumer.has(self.promised)
+        await self.master.kill()
+        for slave in self.deployment.slaves:
+            slave.thaw()
+        await self.registered(TOPICS, "1-m", not_any_more=True)
+
+        async def seen_by_slaves() -> bool:
+            return all([await slave.misses() > before for slave, before in misses.items()])
+
+        misses = {slave: await slave.misses() for slave in self.deployment.slaves}
+        await self.deployment.until(seen_by_slaves)
 
     async def the_master_returns(self) -> None:
         await self.master.start()
@@ -199,14 +228,14 @@ class Story:
         for offsets in given.values():
             assert offsets == sorted(offsets)
 
-    async def registered(self, topics: Iterable[str], member: str) -> None:
-        """Wait until consumers are told that this broker has these topics."""
+    async def registered(self, topics: Iterable[str], member: str, *, not_any_more: bool = False) -> None:
+        """Wait until consumers are told that this broker has these topics, or that it has none of them any more."""
 
-        async def all_are() -> bool:
+        async def they_are() -> bool:
             found = [await self.tree.children(f"/meta/brokers/topics-sub/{topic}") or () for topic in topics]
-            return all(member in members for members in found)
+            return all((member in members) != not_any_more for members in found)
 
-        await self.deployment.until(all_are, lambda: (topics, member))
+        await self.deployment.until(they_are, lambda: (topics, member))
 
 
 async def a_java_slave(deployment: Deployment, judge: Judge) -> Command:
