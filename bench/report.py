@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench import deaf, partitions, pressure
+from bench import deaf, partitions, pressure, replication
 from bench.cases import (
     BODY_SIZE,
     BROKERS,
@@ -42,12 +42,14 @@ CLIENTS: Final = "Clients and registry"
 PEERS: Final = "Beside other systems"
 PARTITIONS: Final = "Many partitions"
 PRESSURE: Final = "Under pressure"
+SLAVES: Final = "Slaves"
 PARTS: Final = {  # and the files of their samples
     PEERS: "peers",
     BROKERS_PART: "benchmarks",
     CLIENTS: "clients",
     PARTITIONS: "partitions",
     PRESSURE: "pressure",
+    SLAVES: "replication",
 }
 PRODUCED: Final = tuple(f"peers/P{number}" for number in range(1, 8))
 PLOTS: Final = {
@@ -199,6 +201,7 @@ def tables(samples: Samples) -> list[str]:
         (partitions.READING, partitions.reading_rows(samples), ("partitions/",)),
         (pressure.HEAD, pressure.rows(samples), ("pressure/",)),
         (deaf.HEAD, deaf.rows(samples), ("deaf/",)),
+        (replication.HEAD, replication.rows(samples), (replication.GROUP,)),
     ):
         lines += table(head, rows, origin(samples, *groups))
     return lines
@@ -212,7 +215,7 @@ def text(samples: Samples) -> str:
 def part_of(case: str) -> str:
     """Return in which part of the page a case is."""
     first = case.partition("/")[0]
-    parts = {"peers": PEERS, "partitions": PARTITIONS, "pressure": PRESSURE, "deaf": PRESSURE}
+    parts = {"peers": PEERS, "partitions": PARTITIONS, "pressure": PRESSURE, "deaf": PRESSURE, "replication": SLAVES}
     parts |= dict.fromkeys(("consume", "registry", "rebalance"), CLIENTS)
     return parts.get(first, BROKERS_PART)
 

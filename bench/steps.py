@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Final, TypeAlias
 
-from bench import deaf, partitions, pressure, report
+from bench import deaf, partitions, pressure, replication, report
 from bench.backlog import measure_reading
 from bench.cases import CREATING_FROM, JAVA, LOADS, OURS, Setting
 from bench.clients import Measure, measure_backlogs, measure_registry_and_groups
@@ -75,6 +75,9 @@ def others(plan: Plan, samples: Samples, round_: int) -> Iterator[Step]:
     if plan.wants(report.READ_CASE) and plan.brokers:
         names = [name for name in plan.turn(round_) if name in (OURS, JAVA)]
         yield "reading", partial(measure_reading, samples, round_, names, plan.folder, plan.zk)
+    if plan.wants(replication.GROUP):
+        sizes = replication.QUICK if plan.quick else replication.FULL
+        yield "slaves", partial(replication.measure, samples, round_, plan.folder, sizes)
     if plan.wants("start/"):
         yield "start", partial(measure_start, plan, samples, round_)
     if plan.wants("registry/") or plan.wants("rebalance/"):

@@ -86,6 +86,42 @@ def reading(samples: Samples) -> tuple[float, str] | None:
     return min(found, default=None)
 
 
+def part(case: str, name: str, other: str) -> Callable[[Samples], tuple[float, str] | None]:
+    """Compare what two reached in a case, round by round."""
+
+    def measure(samples: Samples) -> tuple[float, str] | None:
+        ratio = samples.ratio(case, name, other)
+        return None if ratio is None else (ratio, other)
+
+    return measure
+
+
+def times(case: str, rate: float) -> Callable[[Samples], tuple[float, str] | None]:
+    """Compare ours with the Java slave of the same run, without one with what it reached on such a machine, in MB/s."""
+
+    def measure(samples: Samples) -> tuple[float, str] | None:
+        values = samples.values(case, OURS).values()
+        ratio = samples.ratio(case, OURS, JAVA)
+        if ratio is not None or not values:
+            return None if ratio is None else (ratio, JAVA)
+        return median(values) / rate, f"Java then {rate:g} MB/s"
+
+    return measure
+
+
+def slaves() -> Iterator[Target]:
+    """Yield what copying has to reach."""
+    for name in ("reader in Python", "reader"):
+        yield Target(f"copying what lies on disk, beside one {name}", 0.8, part("replication/copy", OURS, name))
+    for name, rate, limit in (("threshold 0", 6.9, 30.0), ("threshold 1000", 166.0, 2.0)):
+        yield Target(f"copying, {name}, beside the Java slave", limit, times(f"replication/copy, {name}", rate))
+    for name, limit in (("p50", 5.0), ("p99", 50.0)):
+        yield Target(f"lag of a slave, {name}", limit, value(f"replication/lag {name}"), at_most=True, unit="ms")
+    for load in ("50x1", "50x20"):
+        cases = (f"replication/put {load}, {count} slaves, processor time" for count in ("no", 2))
+        yield Target(f"puts, {load}, with two slaves beside without, by the master's time", 0.9, within(*cases))
+
+
 def targets() -> Iterator[Target]:
     both = (OURS, PLAIN)
     yield Target("P1: one in flight, rate beside the best", 1.0, beside("peers/P1", (), both))
@@ -122,6 +158,7 @@ def targets() -> Iterator[Target]:
         of_both = within(f"put/synced/10000/{load}", f"put/synced/16/{load}")
         yield Target(f"raw, synced, {load}, 10,000 partitions beside 16", 0.7, of_both)
     yield Target("putting beside a reader of the disk: the worst", 0.8, reading)
+    yield from slaves()
 
 
 def rows(samples: Samples) -> Iterator[str]:
