@@ -2,9 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from metaq.model import TopicPartition
-from metaq.net.link import DEFAULT_LINK, LinkOptions
+from metaq.net.link import LinkOptions
+
+# Over a line that was cut TCP repeats more and more seldom, at last not for half a minute: dial again before. A master
+# of ours answers every few seconds, so silence means that.
+FAR: Final = LinkOptions(
+    connect_timeout=5.0, heartbeat_idle=6.0, heartbeat_timeout=2.0, heartbeat_failures=2, longest_delay=2.0
+)
 
 
 def _any(_: TopicPartition) -> bool:
@@ -33,4 +40,4 @@ class FollowerOptions:
     answer: float = 20.0  # until an answer counts as missing
     retry: float = 5.0  # before a partition that stopped is tried again
     look: float = 1.0  # between two looks at the ends of the master's logs; longer where there are thousands
-    link: LinkOptions = DEFAULT_LINK
+    link: LinkOptions = FAR
