@@ -152,6 +152,20 @@ async def test_a_slave_is_read_as_soon_as_a_dead_master_is_not_registered_any_mo
         assert await take(consumer, 1) == [b"only slaves have it"]
 
 
+async def test_a_master_that_is_back_is_read_soon_though_its_slave_was_asked_to_wait() -> None:
+    async with trio(extensions=OURS) as brokers, brokers.connect() as mq:
+        consumer = consumer_of(mq, Ledger())
+        assert len(await take(consumer, 3)) == 3
+        await brokers.master.stop()
+        await withdraw(brokers.registry, brokers.master)
+        seen = len(brokers.one.of(Get)) + len(brokers.two.of(Get))
+        await until(lambda: len(brokers.one.of(Get)) + len(brokers.two.of(Get)) > seen)
+        await brokers.master.start()
+        await register(brokers.registry, brokers.master)
+        brokers.put(b"no slave has it", brokers.master)
+        assert await take(consumer, 1) == [b"no slave has it"]
+
+
 async def test_a_slave_that_is_still_far_behind_when_it_is_back_is_not_read_before_it_has_caught_up() -> None:
     async with trio() as brokers, brokers.connect() as mq:
         consumer = consumer_of(mq, Ledger(), read_from="slave:2", max_lag=0.2)

@@ -31,6 +31,7 @@ Start: TypeAlias = Literal["earliest", "latest"] | int
 
 _WINDOW: Final = 1 << 20  # bytes that are looked through at least for the record behind a corrupt one
 POLL: Final = 30.0  # seconds that a broker is asked to wait for a message
+_STAND_IN: Final = 1.5  # seconds that a slave is, while there is no master: then the master may be back
 _POLL_SIZE: Final = 16 << 10  # bytes of the answer: many may come at the same time
 _CUT_TRIES: Final = 6  # looks at a log that ends within a record, before that is called corrupt
 
@@ -230,6 +231,8 @@ class Reader:
         link = self._over = await self._link()
         offset = await self._begin(link)
         size = min(self._size, _POLL_SIZE) if wait else self._size
+        if wait and self._source is not None and self._source.stands_in:
+            wait = min(wait, _STAND_IN)
         fetched = await self._get(link, offset, size, wait)
         self._at_end = link if fetched.data is None or len(fetched.data) < size else None
         if fetched.moved is not None:

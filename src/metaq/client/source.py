@@ -119,6 +119,11 @@ class Source:
             if not await routes.changes.wait(seen, deadline - clock()):
                 raise NoBroker(f"{way.link.address}: no connection within {self._timeout:g} s: {way.link.reason}")
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether it is read from a slave only because there was no master."""
+        return self._preference.kind == "master" and self._way is not None and not self._way.is_master
+
     async def authority(self) -> Link:
         """Return the link to who knows best where the partition ends: the master, or while it is away a slave."""
         return (await self._replicas.routes.to_replica(self.key.partition.broker_id, self._timeout))[0]
