@@ -446,6 +446,30 @@ async def send_batches(life: Life) -> None:
         await life.close()
 
 
+async def copy_batches(life: Life) -> None:
+    """Another broker's batches with their stamps, small ones and large ones, through its segments, ends and a start."""
+    log = life.open().create(SAFE)
+    for sizes in ((30, 30), (1500, 1800)):
+        base = log.end
+        life.batch(SAFE, 5, *sizes, base=base)
+        life.batch(SAFE, 6, *sizes, base=base)
+        await asyncio.sleep(0.0005)
+    checkpoint = asyncio.ensure_future(life.checkpoint())
+    life.batch(SAFE, 5, 70, 50, base=log.end)
+    await checkpoint
+    await life.settle()
+    await life.set_aside(SAFE, life.model.of(SAFE).puts[-1].offset)
+    begun = life.copy(SAFE, log.base, 60)[0]
+    await life.settle()
+    life.copy(SAFE, log.base, 50, 3200, of=(7, begun))
+    life.batch(SAFE, 5, 40, base=log.base)
+    await life.settle()
+    await life.close()
+    life.open()
+    life.batch(SAFE, 6, 40, base=life.log(SAFE).base)
+    await life.settle()
+
+
 async def refuse_for_want_of_room(life: Life) -> None:
     """A round that could not be written is none; the next one takes its place."""
     life.open()
@@ -544,5 +568,6 @@ SCENES: Final[dict[str, Scene]] = {
     "sync behind the scenes": Scene(config(), (sync_behind_the_scenes,)),
     "batches": Scene(config(), (send_batches,)),
     "copies": Scene(config(), (copy_and_set_aside,)),
+    "copied batches": Scene(config(), (copy_batches,)),
     "no room": Scene(config(), (refuse_for_want_of_room,)),
 }

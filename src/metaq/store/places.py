@@ -18,14 +18,13 @@ class Places:
         return len(self._offsets)
 
     def add(self, offset: int, producer: int) -> None:
-        """Add one behind all others."""
-        self._offsets.append(offset)
-        self._producers.append(producer)
-
-    def cut(self, to: int) -> None:
-        """Forget those that begin at `to` or beyond."""
-        first = bisect_left(self._offsets, to)
-        del self._offsets[first:], self._producers[first:]
+        """Add one, now the last: those that begin behind it were cut off."""
+        offsets, producers = self._offsets, self._producers
+        while offsets and offsets[-1] >= offset:
+            offsets.pop()
+            producers.pop()
+        offsets.append(offset)
+        producers.append(producer)
 
     def between(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield those that begin below `end`, from the last one on that begins at or below `start`."""

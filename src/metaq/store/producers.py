@@ -140,8 +140,6 @@ class ProducerTable:
 
     def cut(self, log_id: int, to: int) -> None:
         """Forget the batches of a partition that do not end at or below `to`: sent again, they must be stored again."""
-        if log_id in self._places:
-            self._places[log_id].cut(to)
         for producer in list(self._producers.get(log_id, ())):
             key = (producer, log_id)
             batches = self._sent[key]

@@ -232,14 +232,23 @@ class Life:
         self._commit(log, puts, sum(map(len, records)))
         return puts
 
-    def copy(self, key: TopicPartition, base: int, *sizes: int) -> list[Put]:
-        """Append records at once, as those of another broker, in the segment that begins at `base`."""
+    def copy(self, key: TopicPartition, base: int, *sizes: int, of: tuple[int, Put] | None = None) -> list[Put]:
+        """Append records at once, as those of another broker, in the segment that begins at `base`.
+
+        `of`: they are the rest of a producer's first batch; its first record was copied before, without a stamp.
+        """
         log = self.store.create(key)
         records = [self.model.record(size) for size in sizes]
         offset = self.store.append_copied(log, b"".join(records), base, len(records), self.model.serial)
         ends = accumulate(map(len, records), initial=offset)
         puts = [Put(each, record) for each, record in zip(ends, records, strict=False)]
         self.model.of(key).puts += puts
+        if of is not None:
+            producer, begun = of
+            size, first_id = log.end - begun.offset, self.model.serial - len(puts)
+            batch = Batch(log.id, begun.offset, size, 1 + len(puts), first_id, Stamp(producer, 0, 0))
+            self.store.stamp_copied(log, batch)
+            self.model.of(key).sent[producer] = [Sent(batch, [begun, *puts], torn=True)]
         self._commit(log, puts, sum(map(len, records)))
         return puts
 
@@ -254,8 +263,11 @@ class Life:
 
         self.store.commit(gate, size)
 
-    def batch(self, key: TopicPartition, producer: int, *sizes: int, epoch: int = 0) -> Sent:
-        """Append records as a producer's next batch; at most five may be under way."""
+    def batch(self, key: TopicPartition, producer: int, *sizes: int, epoch: int = 0, base: int | None = None) -> Sent:
+        """Append records as a producer's next batch; at most five may be under way.
+
+        `base`: as one of another broker's, in the segment that begins there.
+        """
         log = self.store.create(key)
         sent = self.model.of(key).sent.setdefault(producer, [])
         last = sent[-1].batch.stamp if sent else Stamp(producer, epoch, -1)
@@ -265,8 +277,12 @@ class Life:
         data = b"".join(records)
         batch = Batch(log.id, offset, len(data), len(records), first_id, stamp)
         assert self.store.producers.find(stamp, log.id, len(data), len(records)) is None
-        self.store.journal.highest_id = self.model.serial
-        self.store.append_batch(log, data, batch)
+        if base is None:
+            self.store.journal.highest_id = self.model.serial
+            self.store.append_batch(log, data, batch)
+        else:
+            self.store.append_copied(log, data, base, len(records), self.model.serial)
+            self.store.stamp_copied(log, batch)
         ends = accumulate(map(len, records), initial=offset)
         mine = Sent(batch, [Put(each, record) for each, record in zip(ends, records, strict=False)])
         sent[:] = [*sent[-5:], mine]  # the store remembers six: what then goes in a cut leaves fewer
