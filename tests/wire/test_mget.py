@@ -11,6 +11,7 @@ from metaq.model import TopicPartition
 from metaq.protocol.commands import Mget, Want
 from metaq.protocol.encoder import encode
 from metaq.protocol.parts import Part, read_parts
+from metaq.record import pack
 from tests.embedding import Dial, Serving, configured, serving, settings
 
 HELLO: Final = rb"\x00\x00\x00\x05.{16}hello"
@@ -52,6 +53,53 @@ async def test_what_is_wrong_with_a_line_is_said_in_its_part(dial: Dial, broker:
         (5, Status.MOVED, 25),
     ]
     assert [bool(part.data) for part in parts] == [False, True, True, True, False]
+
+
+async def batch(dial: Dial, sequence: int, count: int) -> None:
+    peer = await dial()
+    records = pack(0, 0, b"hello") * count
+    await peer.sends(b"mput test 0 %d %d 77 0 %d 8\r\n%b" % (len(records), count, sequence, records))
+    await peer.gets(rb"result 200 .*")
+
+
+async def test_a_replica_is_told_of_the_batches_that_the_data_is_of(dial: Dial) -> None:
+    await put(dial, 0)
+    for sequence, count in enumerate((2, 3, 1)):
+        await batch(dial, sequence, count)
+    await put(dial, 1)
+    peer = await dial()
+
+    async def told(lines: bytes) -> list[list[tuple[int, ...]]]:
+        reply = await peer.asks(mget(lines).replace(b" 3\r\n", b" 3 stamps\r\n", 1))
+        parts = read_parts(reply.partition(b"\r\n")[2])
+        return [[each[:6] for each in part.stamps] for part in parts]
+
+    two, three, one = (77, 0, 0, 25, 50, 2), (77, 0, 1, 75, 75, 3), (77, 0, 2, 150, 25, 1)
+    assert await told(b"test 0 0 1000\r\ntest 1 0 1000\r\ntest 2 0 1000\r\n") == [[two, three, one], []]
+    assert await told(b"test 0 74 1\r\ntest 0 74 2\r\ntest 0 0 25\r\ntest 0 0 26\r\n") == [
+        [two],
+        [two, three],
+        [],
+        [two],
+    ]
+    assert await told(b"test 0 175 9\r\ntest 0 999 9\r\ntest 3 0 9\r\ntest 0 80 0\r\n") == [[]]
+    await batch(dial, 3, 1)
+    assert await told(b"test 0 150 1000\r\n") == [[one, (77, 0, 3, 175, 25, 1)]]
+    plain = await peer.asks(mget(b"test 0 25 50\r\n"))
+    assert plain.startswith(b"value 62 3\r\n0 200 0 50\r\n")
+
+
+async def test_batches_are_told_of_with_data_that_the_disk_has(folder: Path) -> None:
+    for start in range(2):
+        async with serving(configured(folder, settings(folder))) as broker:
+            dial = Dial(broker.port)
+            if not start:
+                await batch(dial, 0, 40)
+            peer = await dial()
+            reply = await peer.asks(mget(b"test 0 30 9\r\n").replace(b" 3\r\n", b" 3 stamps\r\n", 1))
+            (part,) = read_parts(reply.partition(b"\r\n")[2])
+            assert [each[:6] for each in part.stamps] == [(77, 0, 0, 0, 1000, 40)]
+            await dial.end()
 
 
 @pytest.mark.parametrize("size", [0, -1])

@@ -150,3 +150,47 @@ def test_a_checkpoint_has_what_was_visible_and_stays_as_it_was(
         if (rows := tuple(row for row in state.batches if row[2] + row[3] <= visible.get(state.log_id, 0)))
     ]
     assert list(states_of(copy, visible)) == kept
+
+
+def between(table: ProducerTable, start: int, end: int) -> list[int]:
+    return [each.stamp.sequence for each in table.between(LOG, start, end)]
+
+
+def test_batches_of_a_stretch_are_found_in_order_also_the_cut_ones_and_forgotten_ones_are_not() -> None:
+    table = noted(9)
+    table.note(batch(0, producer=8)._replace(offset=90))
+    assert between(table, 0, 1000) == [3, 4, 5, 6, 7, 8, 0]
+    assert between(table, 45, 61) == [4, 5, 6]
+    assert between(table, 40, 60) == [4, 5]
+    assert between(table, 100, 200) == between(table, 0, 30) == []
+    table.note(batch(1, producer=8)._replace(offset=100))
+    assert between(table, 95, 200) == [0, 1]
+    table.cut(LOG, 65)
+    assert between(table, 0, 200) == [3, 4, 5]
+    table.note(batch(6)._replace(length=5))
+    assert between(table, 0, 200) == [3, 4, 5, 6]
+    table.forget_log(LOG)
+    assert between(table, 0, 200) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("npclr"), st.integers(1, 5), st.integers(1, 30)), max_size=40))
+def test_what_is_found_by_offset_is_what_is_remembered(steps: list[tuple[str, int, int]]) -> None:
+    """Notes, plain puts, cuts, reads, while producers and batches are forgotten."""
+    table, end, sequences = ProducerTable(), 0, dict.fromkeys(range(1, 6), 0)
+    for what, producer, size in steps:
+        if what == "n":
+            table.note(Batch(LOG, end, size, 1, 0, Stamp(producer, 0, sequences[producer])))
+            sequences[producer] += 1
+        if what in "np":
+            end += size
+        elif what == "c":
+            end = max(0, end - size)
+            table.cut(LOG, end)
+        elif what == "l" and producer == 1:
+            table.forget_log(LOG)
+            end = 0
+        kept = sorted((each[2], each[3]) for state in table.states() for each in state.batches)
+        start, stop = max(0, end - 3 * size), end - size // 2
+        assert [each[1:3] for each in table.between(LOG, start, stop)] == [
+            (offset, length) for offset, length in kept if offset < stop and offset + length > start
+        ]
