@@ -256,6 +256,7 @@ class Follower:
         try:
             for records in runs:
                 self._appender.append(course, records)
+                self._polling.came += records.messages
         except (StoreError, RequestError) as exc:
             self._stop(course, f"cannot append: {exc}")
             return False
@@ -309,9 +310,9 @@ class Follower:
             return due
         if self._store.congested():
             return now + _CROWDED if due is None else min(due, now + _CROWDED)
-        self._polling.ask(link, now, self._admit)
+        again = self._polling.ask(link, now, self._admit)
         looks = self._ends.ask(link, now, self._courses)
-        return looks if due is None else min(due, looks)
+        return min(time for time in (due, again, looks) if time is not None)
 
     def _admit(self, course: Course) -> bool:
         """Say whether to ask for a partition; if not, it is seen to."""

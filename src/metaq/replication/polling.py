@@ -18,6 +18,9 @@ _SOON: Final = 0.2  # seconds that a question for partitions in use waits
 _LONG: Final = 5.0  # and for others
 _IDLE_SIZE: Final = 64 << 10  # bytes that an idle partition is asked for at first
 _HOT: Final = 8  # questions at a time for partitions in use
+_SHORTEST: Final = 0.001  # seconds between two of these, at least: each costs the master what a dozen messages do
+_LONGEST: Final = 0.005  # and where there are many messages
+_EACH: Final = 0.0001  # seconds for each message that came since the last: more than 10,000/s make it longer
 _GETS: Final = 64  # questions at a time to a Java broker
 
 
@@ -32,6 +35,8 @@ class Polling:
         self._answered = answered
         self._reserved = 0
         self._hot = 0
+        self._next_hot = 0.0
+        self.came = 0  # messages since the last question for partitions in use
         self._gets = 0
 
     def can_wait(self, link: Link) -> bool:
@@ -44,12 +49,15 @@ class Polling:
         self._hot -= question.hot
         self._gets -= not question.many
 
-    def ask(self, link: Link, now: float, admit: Callable[[Course], bool]) -> None:
-        """Send questions for the partitions that are ready and admitted; those there is no room for stay."""
+    def ask(self, link: Link, now: float, admit: Callable[[Course], bool]) -> float | None:
+        """Send questions for the partitions that are ready and admitted; those there is no room for stay.
+
+        Return when to ask again, if nothing happens before.
+        """
         if self.can_wait(link):
-            self._ask_many(link, now, admit)
-        else:
-            self._ask_each(link, now, admit)
+            return self._ask_many(link, now, admit)
+        self._ask_each(link, now, admit)
+        return None
 
     def _ask_each(self, link: Link, now: float, admit: Callable[[Course], bool]) -> None:
         step = self._options.step
@@ -61,7 +69,7 @@ class Polling:
                 ask = course.copy.ask(step, tells_base=False)
                 self._send(link, [Line(course, ask)], now, ask.size, None)
 
-    def _ask_many(self, link: Link, now: float, admit: Callable[[Course], bool]) -> None:
+    def _ask_many(self, link: Link, now: float, admit: Callable[[Course], bool]) -> float | None:
         step, memory = self._options.step, self._options.memory
         hot: list[Course] = []
         idle: list[Course] = []
@@ -77,14 +85,18 @@ class Polling:
                 later.append(course)
             while self._reserved + step <= memory and admit(course):
                 self._send(link, [Line(course, course.copy.ask(step, tells_base=True))], now, step, 0.0)
-        while hot and self._hot < _HOT and self._reserved + step <= memory:
+        paced = bool(hot) and now < self._next_hot
+        while hot and not paced and self._hot < _HOT and self._reserved + step <= memory:
             lines, hot = self._lines(hot, step)
             self._send(link, lines, now, step, _SOON, hot=True)
+            self._next_hot = now + min(max(self.came * _EACH, _SHORTEST), _LONGEST)
+            self.came = 0
         while idle:
             lines, idle = self._lines(idle, _IDLE_SIZE)
             self._send(link, lines, now, _IDLE_SIZE, _LONG)
         for course in (*later, *hot):
             self._ready.add(course)
+        return self._next_hot if paced else None
 
     def _lines(self, courses: list[Course], size: int) -> tuple[list[Line], list[Course]]:
         taken = [Line(course, course.copy.ask(size, tells_base=True)) for course in courses[:_LINES]]
