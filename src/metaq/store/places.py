@@ -9,10 +9,9 @@ class Places:
     """(offset, producer) of batches, in the order of their offsets; some may be forgotten elsewhere meanwhile."""
 
     def __init__(self, places: Iterable[tuple[int, int]]) -> None:
-        self._offsets = array("q")
-        self._producers = array("q")
-        for offset, producer in sorted(places):
-            self.add(offset, producer)
+        ordered = sorted(places)
+        self._offsets = array("q", [offset for offset, _ in ordered])
+        self._producers = array("q", [producer for _, producer in ordered])
 
     def __len__(self) -> int:
         return len(self._offsets)
