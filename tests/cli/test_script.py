@@ -14,10 +14,13 @@ LATER = ["delete-partitions", "move-partitions", "query"]
 
 
 def script(path: Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run the script as somebody who stands elsewhere and has nothing set."""
+    """Run the script as somebody who stands elsewhere and has nothing set.
+
+    It has twice the time of what a broker does: it starts a shell, a `metaq`, and mostly a broker from that.
+    """
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **environment}
     return subprocess.run(
-        [path, *words], check=False, env=env, cwd="/", capture_output=True, text=True, timeout=DEADLINE
+        [path, *words], check=False, env=env, cwd="/", capture_output=True, text=True, timeout=2 * DEADLINE
     )
 
 
