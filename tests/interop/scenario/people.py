@@ -98,24 +98,29 @@ class PythonConsumer(Consumer):
         """Go on."""
         self._awake.set()
 
-    async def join(self, mq: aio.MessageQueue, topics: Iterable[str], group: str, read_from: str = "master") -> None:
-        consumer = mq.consumer(
-            topics, group=group, read_from=read_from, max_size=FETCH, prefetch=4 * FETCH,
-            sync_time=self.deployment.times.sync / 1000,
-        )  # fmt: skip
-        await consumer.join()
+    async def join(self, topics: Iterable[str], group: str, read_from: str = "master") -> None:
+        times = self.deployment.times
+        joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def handle(message: Message) -> None:
             await self._awake.wait()
             self.given.append(bytes(message.data).partition(b"|")[0].decode())
 
         async def work() -> None:
-            try:
+            # a client of its own: with its connections go the questions that still wait at brokers
+            async with aio.connect(f"zk://{self.deployment.zk}/meta", session_timeout=times.session / 1000) as mq:
+                consumer = mq.consumer(
+                    topics, group=group, read_from=read_from, max_size=FETCH, prefetch=4 * FETCH,
+                    sync_time=times.sync / 1000,
+                )  # fmt: skip
+                await consumer.join()
+                joined.set_result(None)
                 await consumer.run(handle)
-            finally:
-                await consumer.close()
 
         self._working = asyncio.create_task(work())
+        await asyncio.wait([joined, self._working], return_when=asyncio.FIRST_COMPLETED)
+        if self._working.done():
+            await self._working
 
 
 class JavaConsumer(Consumer):

@@ -142,7 +142,10 @@ class Site:
             return (await reader.readexactly(int(size))).decode().split("\r\n")[1:-2]
 
     async def reads(self) -> int:
-        """Return how many gets found messages since the start, be it for consumers or for slaves."""
+        """Return how many gets found something since the start, for consumers or slaves.
+
+        One that a broker of ours holds back until there is something counts already, and for good if its client goes.
+        """
         stats = dict(line.split(" ", 1) for line in await self.stats())
         return int(stats["cmd_get"]) - int(stats["get_miss"])
 

@@ -46,7 +46,7 @@ async def deployment(
 
 @pytest.fixture
 async def mq(deployment: Deployment) -> AsyncIterator[aio.MessageQueue]:
-    """A Python client of the deployment."""
+    """The client of Python producers."""
     async with aio.connect(f"zk://{deployment.zk}/meta", session_timeout=deployment.times.session / 1000) as mq:
         yield mq
 
@@ -95,7 +95,6 @@ class Story:
     def __init__(self, deployment: Deployment, mq: aio.MessageQueue, tree: ZooKeeperClient, judge: Judge) -> None:
         self.deployment = deployment
         self.master, self.hefei, self.guangzhou = deployment.master, deployment.hefei, deployment.guangzhou
-        self.mq = mq
         self.tree = tree
         self.judge = judge
         self.producers = Producers(deployment, judge, mq)
@@ -112,7 +111,7 @@ class Story:
 
     async def both_slaves_have_what_is_published_byte_for_byte(self) -> None:
         java_slave = None if isinstance(self.master, JavaSite) else await a_java_slave(self.deployment, self.judge)
-        await asyncio.gather(self.python.join(self.mq, TOPICS, "python"), self.java.join(self.judge, TOPICS, "java"))
+        await asyncio.gather(self.python.join(TOPICS, "python"), self.java.join(self.judge, TOPICS, "java"))
         await asyncio.gather(
             self.producers.from_java("java", TOPICS, MANY), self.producers.from_python("python", TOPICS, MANY)
         )
@@ -183,7 +182,7 @@ class Story:
         elsewhere = await self.reads_elsewhere()
         python, java = PythonConsumer(self.deployment), JavaConsumer(self.deployment)
         before = await self.guangzhou.reads()
-        await python.join(self.mq, ALL, "reports", read_from="slave:2")
+        await python.join(ALL, "reports", read_from="slave:2")
         await python.has(self.promised)
         assert await self.guangzhou.reads() >= before + fetches
         before = await self.guangzhou.reads()
@@ -195,7 +194,7 @@ class Story:
         await java.leave()
 
     async def reads_elsewhere(self) -> list[int]:
-        """Return how many gets found something in Hefei and in Beijing; a Java broker's are left out.
+        """Return how many gets found something, or wait, in Hefei and in Beijing; a Java broker's are left out.
 
         From a Java broker slaves get the last byte they have again and again, to see that it is still there.
         """
