@@ -27,6 +27,7 @@ RUN: Final = {
     ("reading-from-a-slave.md", "console"): "tests/cli/test_reading_from_a_slave.py",
     ("reading-from-a-slave.md", "python"): "tests/cli/test_reading_from_a_slave.py",
     ("reading-from-a-slave.md", "java"): "tests/cli/test_reading_from_a_slave.py",
+    ("migration.md", "console"): "tests/interop/test_migration.py",
     ("asynchronous-slave.md", "properties"): "tests/unit/config/test_slave.py",
     ("offsets.md", "python"): "tests/client/offsets/test_docs.py",
     ("offsets.md", "json"): "tests/client/offsets/test_docs.py",

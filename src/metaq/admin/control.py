@@ -7,7 +7,7 @@ Requests and replies are JSON objects, one a line, answered one after the other 
     {"command": "reload"}                                            → {"ok": true, "added": […], …}
     {"command": "stats", "item": "topics"}                           → {"ok": true, "text": "STATS\\r\\n…"}
     {"command": "slave-status"}                                      → {"ok": true, "state": "current", …}
-    {"command": "promote", "force": false, "wait": 60}               → {"ok": true, "broker_id": 1, "lost": ""}
+    {"command": "promote", "force": false, "wait": 60, "rest": [DIR]} → {"ok": true, "broker_id": 1, "lost": ""}
     {"command": "close-partitions", "topic": T, "start": 0, "end": 3} → {"ok": true}
     {"command": "open-partitions", "topic": T}                       → {"ok": true}
     {"command": "change-topic", "action": "create", "topic": T, "settings": {KEY: TEXT}} → {"ok": true, …}
@@ -21,7 +21,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, Protocol
 
@@ -44,7 +44,7 @@ class Operations(Protocol):
     def status(self) -> Values: ...
     async def stats(self, item: str) -> str: ...
     async def slave_status(self) -> Values: ...
-    async def promote(self, *, force: bool, wait: float) -> Values: ...
+    async def promote(self, *, force: bool, wait: float, rest: Sequence[str]) -> Values: ...
     async def reload(self) -> Values: ...
     def close_partitions(self, topic: str, first: int, last: int) -> None: ...
     def open_partitions(self, topic: str) -> None: ...
@@ -138,7 +138,8 @@ class ControlServer:
             case "slave-status":
                 return await operations.slave_status()
             case "promote":
-                return await operations.promote(force=request.get("force") is True, wait=_seconds(request, "wait"))
+                force, wait = request.get("force") is True, _seconds(request, "wait")
+                return await operations.promote(force=force, wait=wait, rest=_texts(request, "rest"))
             case "reload":
                 return await operations.reload()
             case "close-partitions":
@@ -197,6 +198,13 @@ def _text(request: Values, key: str, default: str | None = None) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{key} must be a text")
     return value
+
+
+def _texts(request: Values, key: str) -> list[str]:
+    values = request.get(key, [])
+    if not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
+        raise ValueError(f"{key} must be a list of texts")
+    return values
 
 
 def _seconds(request: Values, key: str) -> float:

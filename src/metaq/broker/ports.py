@@ -88,10 +88,11 @@ class Replica(Protocol):
     def values(self) -> Pieces[Mapping[str, object]]:
         """Make all of it for scripts, as JSON knows it."""
 
-    async def promote(self, *, force: bool, wait: float) -> str:
+    async def promote(self, *, force: bool, wait: float, rest: Sequence[str]) -> str:
         """Make this broker the master of its id; return what is lost by that, "": nothing.
 
-        `wait`: seconds for the old master to go; `force`: also if something is lost. Raises MetaqError or OSError.
+        `wait`: seconds for the old master to go; `force`: also if something is lost; `rest`: data paths of the old
+        master, from which the last messages are taken. Raises MetaqError or OSError.
         """
 
 

@@ -18,10 +18,17 @@ _PATIENCE = 60.0  # seconds that the change itself may take: ZooKeeper has to an
     metavar="SECONDS",
     help="How long to wait until the old master has stopped.  [default: not at all]",
 )
+@click.option(
+    "--rest",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    metavar="DIR",
+    help="The dataPath of the old master: when that has stopped, what this slave lacks is taken from there.",
+)
 @click.option("--force", is_flag=True, help="Also if messages are lost by that, or it is not known whether.")
 @home_option
 @json_option
-def promote(wait: float, force: bool, home_path: str | None, as_json: bool) -> None:
+def promote(wait: float, rest: tuple[str, ...], force: bool, home_path: str | None, as_json: bool) -> None:
     """Make the slave of a home the master of its broker id, without a restart.
 
     Refused while the master is registered or serves, and where messages would be lost. The broker is the master from
@@ -31,7 +38,7 @@ def promote(wait: float, force: bool, home_path: str | None, as_json: bool) -> N
     if running(home) is None:
         refuse("Broker is not running.", as_json)
     with ControlClient(home.socket) as client:
-        done = client.ask("promote", {"force": force, "wait": wait}, within=wait + _PATIENCE)
+        done = client.ask("promote", {"force": force, "wait": wait, "rest": rest}, within=wait + _PATIENCE)
     if as_json:
         emit(done)
         return

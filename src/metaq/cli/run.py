@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -68,10 +68,10 @@ class Operator:
                 return values
             await asyncio.sleep(0)  # others have their turn
 
-    async def promote(self, *, force: bool, wait: float) -> Values:
+    async def promote(self, *, force: bool, wait: float, rest: Sequence[str]) -> Values:
         """Make a slave the master; return what is lost by that. Raises MetaqError or OSError."""
         replica = self._replica()
-        return {"broker_id": self.config.broker_id, "lost": await replica.promote(force=force, wait=wait)}
+        return {"broker_id": self.config.broker_id, "lost": await replica.promote(force=force, wait=wait, rest=rest)}
 
     def _replica(self) -> Replica:
         replica = self._serving().broker.replica

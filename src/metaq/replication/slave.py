@@ -7,7 +7,7 @@ Whatever happens to the master, it serves what it has.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -29,6 +29,7 @@ from metaq.replication.follower import Follower
 from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
 from metaq.replication.promotion import NotPromoted, is_promoted, losses, note_of, obstacle, remove_note, write_note
+from metaq.replication.remainder import Remainder
 from metaq.replication.report import SlaveStatus, partition_line, partition_values
 from metaq.replication.role import Serving
 from metaq.replication.status import FollowerStatus, PartitionStatus
@@ -151,26 +152,39 @@ class Slave:
         finally:
             await watch.close()
 
-    async def promote(self, *, force: bool, wait: float) -> str:
+    async def promote(self, *, force: bool, wait: float, rest: Sequence[str] = ()) -> str:
         """Become the master, once nothing stands in the way; return what is lost by that, "": nothing.
 
-        Raises NotPromoted, RegistryError or OSError; it is a slave as before then.
+        `rest`: data paths of the old master, from which what is lacking is taken. Raises NotPromoted, StoreError,
+        RegistryError or OSError; it is a slave as before then.
         """
         if self._following is None or self._turning.locked():
             raise NotPromoted("the slave is starting, or being made the master already")
         async with self._turning:
-            lost = await self._until_free(force=force, wait=wait)
+            lost = await self._until_free(force=force or bool(rest), wait=wait, to_the_end=bool(rest))
             assert self._meeting is not None
             self._meeting.paused = True
             try:
+                if rest:
+                    await self._take_rest(rest)
+                    lost = ""
                 await self._serving.succeed(partial(self._take_over, lost))
             finally:
                 self._meeting.resume()
             log.warning("this broker is no slave any more but the master of broker %d", self._serving.config.broker_id)
             return lost
 
-    async def _until_free(self, *, force: bool, wait: float) -> str:
-        """Return what is lost by becoming the master now. Raises NotPromoted."""
+    async def _take_rest(self, folders: Sequence[str]) -> None:
+        assert self._broker is not None
+        broker = self._broker
+        taken = await Remainder(broker.store, self._world, broker.topics.has, folders).take()
+        log.info("took %d messages from %s", taken, " and ".join(folders))
+
+    async def _until_free(self, *, force: bool, wait: float, to_the_end: bool) -> str:
+        """Return what is lost by becoming the master now; `to_the_end`: in any case not before the old one has ended.
+
+        Raises NotPromoted.
+        """
         loop = asyncio.get_running_loop()
         last, settled = loop.time() + wait, 0.0
         while True:
@@ -178,7 +192,7 @@ class Slave:
             status = self.status()
             met = self._meeting is not None and self._meeting.has_met
             found = obstacle(status, met=met)
-            if found is None or (found.forced and force):
+            if found is None or (found.forced and force and not (to_the_end and found.passes)):
                 return losses(status, met=met)
             settled = 0.0 if found.passes else settled or loop.time() + _SETTLING
             until = settled or last

@@ -1,6 +1,7 @@
 """A slave that becomes the master while it runs, and what keeps it from that."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ async def pair(sites: Sites) -> tuple[Site, Site]:
     return master, slave
 
 
-async def promote(site: Site, *, force: bool = False, wait: float = DEADLINE) -> str:
-    return await site.slave.promote(force=force, wait=wait)
+async def promote(site: Site, *, force: bool = False, wait: float = DEADLINE, rest: Sequence[str] = ()) -> str:
+    return await site.slave.promote(force=force, wait=wait, rest=rest)
 
 
 def full(_: PartitionLog) -> None:
@@ -133,6 +134,58 @@ async def test_what_the_slave_lacks_is_given_up_only_when_told_so(
         await promote(slave)
     assert "1020 bytes" in await promote(slave, force=True)
     assert "Lost by that: 1020 bytes" in (slave.folder / NOTE).read_text()
+
+
+async def lacking(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> tuple[Site, Site]:
+    """Return a master that has ended with messages in old and new partitions that its slave has not fetched."""
+    master = await sites.site("master", maxSegmentSize=3000).start()
+    slave = await sites.slave(1).start()
+    await master.put("test", 0, *(b"%d" % n for n in range(50)))
+    await same(master, slave)
+    await until(lambda: slave.slave.status().state == "current")
+    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    await master.put("test", 0, *(b"x" * 500 for n in range(20)))
+    await master.put("oct29", 1, b"y")
+    await master.end()
+    return master, slave
+
+
+async def test_what_the_slave_lacks_is_taken_from_the_folder_of_the_old_master(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = await lacking(sites, monkeypatch)
+    assert await promote(slave, rest=[str(master.folder / "data")]) == ""
+    await slave.end()
+    assert len(master.files()) == 5
+    assert slave.files() == master.files()
+
+
+async def test_a_record_that_is_cut_at_the_end_of_that_folder_is_left_there(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = await lacking(sites, monkeypatch)
+    path = master.folder / "data/oct29-1/00000000000000000000.meta"
+    path.write_bytes(path.read_bytes() * 2 + path.read_bytes()[:-1])
+    await promote(slave, rest=[str(master.folder / "data")])
+    assert slave.bounds()["oct29-1"] == (0, 42)
+
+
+async def test_no_other_folder_is_taken_for_that_of_the_master(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = await lacking(sites, monkeypatch)
+    data = master.folder / "data"
+    before = slave.bounds()
+    with pytest.raises(NotPromoted, match="no messages of test-0, of which this slave has some"):
+        await promote(slave, rest=[str(sites.site("empty").folder)])
+    (data / "transactions/redo.in-use--see-metaq-doctor").touch()
+    with pytest.raises(NotPromoted, match="is in use by a broker of ours, or was when that was killed"):
+        await promote(slave, rest=[str(data)])
+    (data / "transactions/redo.in-use--see-metaq-doctor").unlink()
+    first = data / "test-0/00000000000000000000.meta"
+    first.write_bytes(first.read_bytes().replace(b"49", b"94"))
+    with pytest.raises(NotPromoted, match=r"what stands there before .*, where this slave's log ends, is not the same"):
+        await promote(slave, rest=[str(data)])
+    assert slave.bounds() == before
+    assert slave.slave.slave_id == 1
 
 
 async def test_a_slave_that_has_not_met_its_master_does_not_know_what_it_lacks(sites: Sites) -> None:
