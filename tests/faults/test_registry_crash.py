@@ -78,6 +78,7 @@ def test_a_power_loss_while_what_a_kill_left_is_opened_loses_nothing() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_any_power_loss_while_what_a_kill_left_is_opened_loses_nothing() -> None:
     for seed in range(100):
         at = 1
@@ -86,6 +87,7 @@ def test_any_power_loss_while_what_a_kill_left_is_opened_loses_nothing() -> None
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("power", [True, False], ids=["power loss", "kill"])
 def test_a_crash_at_any_operation_loses_nothing(power: bool) -> None:
     for seed in range(30):
@@ -152,5 +154,6 @@ def test_bad_days_lose_nothing_that_was_acknowledged() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_thousands_of_bad_days_lose_nothing_that_was_acknowledged() -> None:
     try_seeds(bad_days, Random().randrange(1 << 40), 5000)
