@@ -107,6 +107,8 @@ def find_rest(
         if there is None or not there.segments:
             raise NotPromoted(f"{' and '.join(folders)}: no messages of {key}, of which this slave has some")
         _check(files, there, log)
+    if not ours:
+        raise NotPromoted(f"this slave has no messages yet by which {' and '.join(folders)} could be known")
     rest = []
     for key, there in found.items():
         start = ours[key].end if key in ours else there.segments[0].base if there.segments else 0

@@ -188,6 +188,14 @@ async def test_no_other_folder_is_taken_for_that_of_the_master(sites: Sites, mon
     assert slave.slave.slave_id == 1
 
 
+async def test_a_slave_without_messages_takes_nobodys(sites: Sites) -> None:
+    master, slave = await sites.site("master").start(), await sites.slave(1).start()
+    await until(lambda: slave.slave.status().copying.connected)
+    await master.end()
+    with pytest.raises(NotPromoted, match="this slave has no messages yet by which"):
+        await promote(slave, rest=[str(master.folder / "data")])
+
+
 async def test_a_slave_that_has_not_met_its_master_does_not_know_what_it_lacks(sites: Sites) -> None:
     master, slave = await pair(sites)
     await slave.end()
