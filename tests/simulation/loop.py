@@ -12,6 +12,8 @@ from contextvars import Context
 from math import inf, ulp
 from typing import Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
+import pytest
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -35,6 +37,9 @@ class _VirtualSelector:
         self.limit = inf
 
     def select(self, timeout: float | None) -> list[NoReturn]:
+        if self._loop.verdict is not None:
+            verdict, self._loop.verdict = self._loop.verdict, None
+            raise verdict
         if timeout is None:
             raise Deadlock(f"nothing will ever happen after {self.now:.6f}\n{_waiting_tasks()}")
         then = self._loop.first_timer(self.now + timeout)
@@ -49,7 +54,8 @@ class _VirtualSelector:
 class SimLoop(asyncio.BaseEventLoop):
     """Everything of an event loop but sockets, threads and signals; those raise RuntimeError.
 
-    Exceptions that nobody catches (in callbacks, in tasks nobody awaits) are kept in `unhandled`, in order.
+    Exceptions that nobody catches (in callbacks, in tasks nobody awaits) are kept in `unhandled`, in order. But a test
+    that fails in one of them, because its time is up or by `pytest.fail`, ends the run with that: `verdict`.
     """
 
     _scheduled: list[asyncio.TimerHandle]  # a heap, kept by BaseEventLoop
@@ -58,6 +64,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._selector = _VirtualSelector(self)
         super().__init__()
         self.unhandled: list[BaseException] = []
+        self.verdict: BaseException | None = None
         self.set_exception_handler(_keep_unhandled)
 
     def time(self) -> float:
@@ -105,6 +112,9 @@ class SimLoop(asyncio.BaseEventLoop):
 def _keep_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     assert isinstance(loop, SimLoop)
     error = context.get("exception")
+    if isinstance(error, pytest.fail.Exception):
+        loop.verdict = error
+        return
     loop.unhandled.append(error if isinstance(error, BaseException) else RuntimeError(str(context.get("message"))))
 
 

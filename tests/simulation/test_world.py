@@ -7,7 +7,7 @@ import pytest
 from metaq import ports
 from tests.simulation.disk import PowerLoss
 from tests.simulation.loop import Deadlock
-from tests.simulation.world import GRACE, START, World
+from tests.simulation.world import GRACE, START, Machine, World
 
 
 class Store(asyncio.Protocol):
@@ -182,6 +182,24 @@ def test_errors_nobody_catches_fail_the_run() -> None:
     with World(0) as world, pytest.raises(BaseExceptionGroup) as caught:
         world.run(scene())
     assert caught.group_contains(KeyError)
+
+
+@pytest.mark.parametrize("where", ["callback", "thread"])
+def test_a_test_whose_time_is_up_fails_with_that_wherever_it_was(where: str) -> None:
+    async def wait_for_what_was_interrupted(machine: Machine) -> None:
+        saved = asyncio.get_running_loop().create_future()
+
+        def time_is_up() -> None:
+            pytest.fail("time is up")
+
+        if where == "callback":
+            asyncio.get_running_loop().call_later(1, time_is_up)
+        else:
+            machine.outside.threads.worker("disk").submit(time_is_up, lambda *_: None)
+        await saved
+
+    with World(1) as world, pytest.raises(pytest.fail.Exception, match="time is up"):
+        world.run(wait_for_what_was_interrupted(world.machine()))
 
 
 def test_wall_clocks_can_be_set_and_monotonic_ones_cannot() -> None:

@@ -6,6 +6,8 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
+import pytest
+
 from .disk import SimDisk
 from .loop import PowerLoss, SimLoop
 
@@ -127,10 +129,13 @@ class InlineWorker:
 
 
 def _carry_out(work: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> Callable[[], None]:
-    """Do the work and return the call that tells its outcome. PowerLoss passes through: nobody is left to be told."""
+    """Do the work and return the call that tells its outcome.
+
+    PowerLoss passes through: nobody is left to be told. So does the end of the test itself, by its time-out.
+    """
     try:
         result = work()
-    except PowerLoss:
+    except (PowerLoss, pytest.fail.Exception):
         raise
     except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must learn of it
         return partial(done, None, error)
