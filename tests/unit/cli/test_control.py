@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,9 @@ class FakeBroker:
 
     async def slave_status(self) -> Values:
         return {"slave_id": 2}
+
+    async def promote(self, *, force: bool, wait: float, rest: Sequence[str]) -> Values:
+        return {"lost": f"{force} {wait:g} {' '.join(rest)}"}
 
     async def reload(self) -> Values:
         raise ConfigError("server.ini:3: no")
@@ -85,6 +88,13 @@ async def ask(streams: Streams, line: bytes) -> dict[str, object]:
         ({"command": "stats"}, {"ok": True, "text": "STATS\r\nitem \r\nEND\r\n"}),
         ({"command": "open-partitions", "topic": "t"}, {"ok": True}),
         ({"command": "close-partitions", "topic": "t", "start": 0, "end": 3}, {"ok": True}),
+        ({"command": "promote"}, {"ok": True, "lost": "False 0 "}),
+        ({"command": "promote", "force": True, "wait": 1.5, "rest": ["a", "b"]}, {"ok": True, "lost": "True 1.5 a b"}),
+        (
+            {"command": "promote", "wait": -1},
+            {"ok": False, "error": "wait must be a number of seconds, 86400 at most"},
+        ),
+        ({"command": "promote", "rest": "a"}, {"ok": False, "error": "rest must be a list of texts"}),
         ({"command": "reload"}, {"ok": False, "error": "server.ini:3: no"}),
         (
             {"command": "change-topic", "action": "alter", "topic": "t", "settings": {"stat": "true"}},
