@@ -36,7 +36,7 @@ from metaq.ports import World
 from metaq.protocol.decoder import Limits
 from metaq.record import HEADER_SIZE
 from metaq.replication.role import Master, Role
-from metaq.store.mover import call
+from metaq.store.awaiting import in_thread
 from metaq.store.store import MessageStore, open_files
 
 log = logging.getLogger(__name__)
@@ -162,11 +162,7 @@ class RunningBroker:
     async def _read(self) -> Reloaded:
         """Read the file in a thread of its own: 10,000 topics take half a second."""
         current, files = self.config, self._world.files
-        worker = self._world.threads.worker("metaq-config")
-        try:
-            return await call(worker, lambda: reload(current, files.read(current.path)))
-        finally:
-            worker.close()
+        return await in_thread(self._world, "metaq-config", lambda: reload(current, files.read(current.path)))
 
 
 def topics_of(broker: Broker) -> list[str]:

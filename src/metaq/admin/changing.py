@@ -9,10 +9,9 @@ a topic half there, and nothing is lost wherever it stops:
 import asyncio
 import logging
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from metaq.broker.broker import Broker
 from metaq.config.editing import Action, Edited, TopicChange, edit, is_done
@@ -21,15 +20,14 @@ from metaq.config.reload import Reloaded
 from metaq.errors import ConfigError, MetaqError, StoreError
 from metaq.model import TopicPartition
 from metaq.ports import World
+from metaq.store.awaiting import in_thread
 from metaq.store.checkpoint import replace_file
 from metaq.store.log import PartitionLog
-from metaq.store.mover import call
 from metaq.store.store import place_of
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+_THREAD: Final = "metaq-topics"
 _TELL_REGISTRY: Final = 5.0  # seconds that a drop waits until ZooKeeper has forgotten the topic
 _UNTIL_SETTLED: Final = 10.0  # seconds until what is on its way into a log must be there
 _LOOK: Final = 0.2  # seconds between looks whether a log is held, of whose end nobody is told
@@ -88,8 +86,8 @@ class TopicChanges:
         if self.refusal:
             raise ChangeError(self.refusal)
         async with self._one_at_a_time:
-            path, data = await self._in_thread(self._read)
-            new = await self._in_thread(lambda: edit(data, path, change))
+            path, data = await in_thread(self._world, _THREAD, self._read)
+            new = await in_thread(self._world, _THREAD, lambda: edit(data, path, change))
             if change.action is Action.DROP:
                 changed = await self._drop(path, change.topic, new)
             else:
@@ -106,8 +104,8 @@ class TopicChanges:
 
     async def is_made(self, change: TopicChange) -> bool:
         """Tell whether server.ini says what the change leads to. Raises ConfigError or OSError."""
-        path, data = await self._in_thread(self._read)
-        return await self._in_thread(lambda: is_done(data, path, change))
+        path, data = await in_thread(self._world, _THREAD, self._read)
+        return await in_thread(self._world, _THREAD, lambda: is_done(data, path, change))
 
     def _changed(self, change: TopicChange) -> Changed:
         count = self._running.config.topic(change.topic).num_partitions
@@ -157,16 +155,9 @@ class TopicChanges:
                 replace_file(files, folder, name, data, like=True)
 
         try:
-            await self._in_thread(write)
+            await in_thread(self._world, _THREAD, write)
         except OSError as exc:
             raise ConfigError(f"{path} cannot be written: {exc.strerror or exc}") from exc
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        worker = self._world.threads.worker("metaq-topics")
-        try:
-            return await call(worker, work)
-        finally:
-            worker.close()
 
     # -- drop
 

@@ -1,6 +1,5 @@
 """Does our log go on where the master's does? If not, what differs is set aside: copying begins where both agree."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -11,8 +10,8 @@ from metaq.model import TopicPartition
 from metaq.net.link import Link
 from metaq.protocol.commands import Want
 from metaq.record import HEADER, HEADER_SIZE
+from metaq.store.awaiting import told
 from metaq.store.log import Gate, PartitionLog
-from metaq.store.reader import Cold, Parts
 from metaq.store.store import MessageStore
 
 log_ = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class Checker:
     async def _ours(self, log: PartitionLog, offset: int, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            more = await _read(self._store, log, offset + len(data), size - len(data))
+            more = await self._store.read(log, offset + len(data), size - len(data))
             if not more:
                 break
             data += more
@@ -169,37 +168,7 @@ class Checker:
 
 async def _told(begin: Callable[[Gate], None]) -> None:
     """Begin what tells a gate and wait until it has. Raises what the gate is told, StoreError if it cannot begin."""
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def gate(error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-
     try:
-        begin(gate)
+        await told(begin)
     except ValueError as exc:
         raise StoreError(str(exc)) from exc
-    await future
-
-
-async def _read(store: MessageStore, log: PartitionLog, offset: int, size: int) -> bytes:
-    """Return bytes of our log, fewer where a segment ends. Raises OSError."""
-    found = store.slice(log, offset, size, log.visible)
-    if not isinstance(found, Cold):
-        return b"".join(found)
-    future: asyncio.Future[Parts] = asyncio.get_running_loop().create_future()
-
-    def done(parts: Parts | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(parts or [])
-
-    store.read_cold(found, done)
-    return b"".join(await future)

@@ -11,7 +11,8 @@ from metaq.errors import ClientError, ConfigError, MetaqError, Refused
 from metaq.model import BrokerAddress
 from metaq.ports import World
 from metaq.replication.role import Serving
-from metaq.replication.syncing import Syncing, ask_config, in_thread
+from metaq.replication.syncing import Syncing, ask_config
+from metaq.store.awaiting import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class Meeting:
     async def _misfit(self, theirs: bytes, address: BrokerAddress) -> str | None:
         """Return why the broker there is none to be copied."""
         try:
-            broker_id = (await in_thread(self._world, lambda: read_theirs(theirs))).broker_id
+            broker_id = (await in_thread(self._world, "metaq-sync", lambda: read_theirs(theirs))).broker_id
         except ConfigError as exc:
             self.config_problem = str(exc)
             return None  # a Java broker may have started with what we refuse

@@ -4,7 +4,6 @@ A Java broker that is told to end by a signal closes its port at once, so it may
 before that only its own files have.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
@@ -14,7 +13,7 @@ from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.replication.partition import survey
 from metaq.replication.promotion import NotPromoted
-from metaq.replication.syncing import in_thread
+from metaq.store.awaiting import in_thread, told
 from metaq.store.layout import JAVA_LOCK, FoundPartition, Root, Segment, find_partitions
 from metaq.store.log import PartitionLog, segment_name
 from metaq.store.store import MessageStore
@@ -53,7 +52,7 @@ class Remainder:
         await _safe(self._store, 0)
         logs = [log for log in self._store.all() if log.end > log.start]
         ours = {log.key: _Ours(log.end, await self._store.read_last(log, _COMPARED)) for log in logs}
-        work = await in_thread(self._world, lambda: find_rest(self._world.files, self._folders, ours))
+        work = await in_thread(self._world, "metaq-sync", lambda: find_rest(self._world.files, self._folders, ours))
         for found, _ in work:
             if not self._accepts(found.key):
                 raise NotPromoted(f"{found.directory} has messages, and our server.ini has no {found.key}")
@@ -73,7 +72,7 @@ class Remainder:
         copied, size = 0, _PIECE
         while (rest := segment.end - log.end) > 0:
             read = partial(read_at, files, path, log.end - segment.base, min(rest, size))
-            data = await in_thread(self._world, read)
+            data = await in_thread(self._world, "metaq-sync", read)
             try:
                 end, messages, highest = survey(data)
                 broken = "" if end else f"a record at {log.end} is cut"
@@ -142,15 +141,4 @@ def read_at(files: Files, path: str, position: int, size: int) -> bytes:
 
 async def _safe(store: MessageStore, size: int) -> None:
     """Return when all that was appended is safe; `size` bytes of it were appended just now."""
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def gate(error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    store.commit(gate, size)
-    await done
+    await told(lambda gate: store.commit(gate, size))

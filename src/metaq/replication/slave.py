@@ -33,7 +33,8 @@ from metaq.replication.remainder import Remainder
 from metaq.replication.report import SlaveStatus, partition_line, partition_values
 from metaq.replication.role import Serving
 from metaq.replication.status import FollowerStatus, PartitionStatus
-from metaq.replication.syncing import Syncing, in_thread
+from metaq.replication.syncing import Syncing
+from metaq.store.awaiting import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -208,10 +209,10 @@ class Slave:
         assert self._following is not None
         files, config = self._world.files, self._broker.config
         try:
-            await in_thread(self._world, partial(write_note, files, config, lost))
+            await in_thread(self._world, "metaq-sync", partial(write_note, files, config, lost))
         except OSError:
             with suppress(OSError):
-                await in_thread(self._world, partial(remove_note, files, config))
+                await in_thread(self._world, "metaq-sync", partial(remove_note, files, config))
             raise
         self._following.cancel()
         await asyncio.wait([self._following])

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from collections.abc import Awaitable
+from typing import Final, Protocol
 
 from metaq.client.asking import stats_at
 from metaq.config.broker import parse
@@ -13,12 +13,10 @@ from metaq.config.taking import read_theirs, same_topics, take_topics
 from metaq.errors import ConfigError
 from metaq.model import BrokerAddress
 from metaq.ports import World
+from metaq.store.awaiting import in_thread
 from metaq.store.checkpoint import replace_file
-from metaq.store.mover import call
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 KEPT: Final = ".from-master"  # behind the name of our file: what the master sent and nobody could read
 _PATIENCE: Final = 10.0  # seconds for dialling, and as many for the answer
@@ -40,15 +38,6 @@ async def ask_config(world: World, address: BrokerAddress) -> bytes:
     return await stats_at(world, address, "config", _PATIENCE)
 
 
-async def in_thread(world: World, work: Callable[[], T]) -> T:
-    """Return what `work` does in a thread of its own: to read 10,000 topics takes a second."""
-    worker = world.threads.worker("metaq-sync")
-    try:
-        return await call(worker, work)
-    finally:
-        worker.close()
-
-
 class Syncing:
     """Makes our server.ini say what the master's says of topics. Files are read, compared and written in a thread.
 
@@ -68,7 +57,7 @@ class Syncing:
         Raises ConfigError or OSError, with our file as it was: one that nobody can read is kept beside it.
         """
         path = self._broker.config.path
-        changed = await in_thread(self._world, lambda: self._write(path, theirs))
+        changed = await in_thread(self._world, "metaq-sync", lambda: self._write(path, theirs))
         if changed:
             await self._broker.reload()
             log.info("%s: took over %s of the master's", path, "the topics" if self._what is Sync.TOPICS else "all")

@@ -4,13 +4,11 @@ A segment that begins is a roll in the journal, at the offset the copy gives ins
 While a large run holds the log nothing of it may be journaled, so the rolls wait with the records.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from metaq.errors import SegmentMismatch
 from metaq.store.log import PartitionLog
-from metaq.store.reader import Cold, Parts, Reader
 
 _NEVER: Final = 1 << 63  # beyond every offset
 
@@ -64,26 +62,3 @@ def roll_waiting(rounds: Appender, log: PartitionLog, bases: Sequence[int]) -> N
         rounds.roll(log)
     log.pending = parts[taken:]
     log.end = end
-
-
-async def read_last(reader: Reader, log: PartitionLog, size: int) -> bytes:
-    """Return the last bytes below the visible end, at most `size` and of one segment. Raises OSError."""
-    end = log.visible
-    if end == log.start:
-        return b""
-    base, _ = log.segment_of(end - 1)
-    found = reader.slice(log, max(base, end - size), size, end)
-    if not isinstance(found, Cold):
-        return b"".join(found)
-    future: asyncio.Future[Parts] = asyncio.get_running_loop().create_future()
-
-    def done(parts: Parts | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(parts or [])
-
-    reader.read_cold(found, done)
-    return b"".join(await future)

@@ -10,7 +10,8 @@ from metaq.errors import DiskFull, StoreError
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.store import checkpoint as checkpoints
-from metaq.store.copied import append_copied, read_last
+from metaq.store.awaiting import read, read_last
+from metaq.store.copied import append_copied
 from metaq.store.ending import Endings
 from metaq.store.entries import Batch, Epoch, pack
 from metaq.store.folders import let_java_in, lock_all, lock_java_out, make_dirs
@@ -282,6 +283,13 @@ class MessageStore:
             return log.start
         end = log.readable
         return end if offset >= end else log.segment_of(offset)[0]
+
+    async def read(self, log: PartitionLog, offset: int, size: int) -> bytes:
+        """Return bytes below `log.visible`, which may be further than others see; fewer where a segment ends.
+
+        Raises RequestError as `slice`, or OSError.
+        """
+        return await read(self.reader, log, offset, size)
 
     async def read_last(self, log: PartitionLog, size: int) -> bytes:
         """Return the last bytes below `log.visible`, at most `size` and of one segment. Raises OSError.

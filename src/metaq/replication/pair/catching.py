@@ -8,6 +8,7 @@ they differ below, a slave of ours sets its tail aside; one of 1.4.6.2 must be e
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from metaq.broker.puts import Puts
@@ -15,9 +16,10 @@ from metaq.errors import NotCopied
 from metaq.record import HEADER_SIZE
 from metaq.replication.pair.comparing import Act, Ends, decide
 from metaq.replication.pair.lines import Line
-from metaq.replication.pair.local import CHUNK, Fault, read, read_records
+from metaq.replication.pair.local import CHUNK, Fault, read_records
 from metaq.replication.pair.records import append_piece, contents, first_size, places, whole
 from metaq.replication.pair.remote import Slave
+from metaq.store.awaiting import told
 from metaq.store.log import PartitionLog
 from metaq.store.replicating import Run
 from metaq.store.store import MessageStore
@@ -95,7 +97,7 @@ class CatchUp:
         begin = max(first, at - _WINDOW)
         while begin < at:
             data = await self._slave.read(log.key, begin, at - begin)
-            if not data or data != await read(self._store, log, begin, len(data)):
+            if not data or data != await self._store.read(log, begin, len(data)):
                 return False
             begin += len(data)
         return True
@@ -104,7 +106,7 @@ class CatchUp:
         """Say whether a record of ours begins there, or the log ends."""
         if at >= log.end:
             return True
-        size = first_size(await read(self._store, log, at, HEADER_SIZE))
+        size = first_size(await self._store.read(log, at, HEADER_SIZE))
         return bool(size) and at + size <= log.end
 
     async def _common(self, log: PartitionLog, first: int, at: int) -> int:
@@ -191,18 +193,8 @@ class CatchUp:
 
     async def _committed(self, size: int) -> None:
         """Return when all that was appended is safe here. Raises what keeps it from being so."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def gate(error: Exception | None) -> None:
-            if done.done():
-                return
-            if error is None or isinstance(error, NotCopied):  # that is for those who put
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        self._store.commit(gate, size)
-        await done
+        with suppress(NotCopied):  # that is for those who put
+            await told(lambda gate: self._store.commit(gate, size))
 
     def _confirm(self, log: PartitionLog, to: int) -> None:
         log.confirmed = to

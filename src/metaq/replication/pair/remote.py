@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from metaq.errors import ClientError, Refused, Status
+from metaq.errors import Refused, Status
 from metaq.model import TopicPartition
 from metaq.net.link import Link
 from metaq.protocol.commands import Get, Msync, Offset, Reply, Sync, Value
@@ -11,6 +11,7 @@ from metaq.protocol.encoder import encode
 from metaq.record import checksum
 from metaq.replication.pair.comparing import Ends
 from metaq.replication.pair.sending import EXTENSION, Copying, send
+from metaq.store.awaiting import gate_of
 from metaq.store.replicating import Run
 
 GROUP: Final = "metaq-samsa"  # no such group exists; brokers want one named
@@ -79,15 +80,7 @@ class Slave:
         """Have records appended, which must meet the slave's end, at once; the answer is to be waited for."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-
-        def hear(error: ClientError | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
+        hear = gate_of(done)
         send(self.link, run, Copying(loop.time() + self._time_for(len(run.data)), str(self.link.address), hear))
         return done
 
