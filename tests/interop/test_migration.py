@@ -19,7 +19,7 @@ from tests.cli.homes import kill
 from tests.cli.test_docs import fits, shown
 from tests.docs import samples
 from tests.interop import jvm
-from tests.interop.conftest import Brokers, Judge
+from tests.interop.conftest import PLAIN, Brokers, Judge
 from tests.interop.jvm import Command, Event, JavaBroker
 
 log = logging.getLogger(__name__)
@@ -27,18 +27,7 @@ log = logging.getLogger(__name__)
 PATIENCE: Final = 20.0  # seconds
 PROMOTE: Final = "metaq brokers promote --wait 60 --rest java/data &"
 GAP: Final = 2.0  # seconds without a broker, beyond those that the Java broker takes to stop
-INI: Final = """[system]
-brokerId={number}
-numPartitions=2
-unflushThreshold=0
-unflushInterval=10000
-maxSegmentSize=1073741824
-maxTransferSize=1048576
-deletePolicy=delete,168
-deleteWhen=0 0 6,18 * * ?
-[zookeeper]
-[topic=orders]
-"""
+INI: Final = PLAIN.replace("brokerId=1", "brokerId={number}").replace("[topic=test]", "[topic=orders]")
 
 
 def place(event: Event) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from metaq.config import properties
-from metaq.config.keys import nearest
 from metaq.config.reading import INT32, shortened
 from metaq.errors import ConfigError
 
@@ -56,10 +55,7 @@ def load(path: str) -> SamsaConfig:
 
 def parse(data: bytes, path: str = "samsa_master.properties") -> SamsaConfig:
     """Return what `data` says, in GBK as the original reads it; `path` stands in messages."""
-    try:
-        found = {name: value.strip() for name, value in properties.parse(data).items()}
-    except ValueError as exc:
-        raise ConfigError(f"{path}:{exc}") from exc
+    found = properties.settings(data, path)
     file = _File(path, found)
     host, port = file.address("slave")
     return SamsaConfig(
@@ -71,11 +67,7 @@ def parse(data: bytes, path: str = "samsa_master.properties") -> SamsaConfig:
         recover_offset=found.get("recoverOffset", "").lower() == "true",
         notify_command=file.command("notifyCommand"),
         path=path,
-        warnings=tuple(
-            f"{path}: {shortened(name)}: no such key, it is passed over; did you mean {nearest(name, KEYS)}?"
-            for name in found
-            if name not in KEYS
-        ),
+        warnings=tuple(properties.warnings_of(found, KEYS, path)),
     )
 
 

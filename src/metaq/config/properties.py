@@ -1,9 +1,11 @@
 """Java property files, as the plugins' `conf/*.properties` (reference: config.md §1, §8)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
+from metaq.config.keys import nearest
+from metaq.config.reading import shortened
 from metaq.errors import ConfigError
 
 ESCAPES: Final = {"t": "\t", "n": "\n", "f": "\f", "r": "\r"}
@@ -36,6 +38,23 @@ def read(path: str, whose: str) -> bytes:
             return file.read()
     except OSError as exc:
         raise ConfigError(f"{path}: cannot be read: {exc.strerror}; {whose}") from exc
+
+
+def settings(data: bytes, path: str) -> dict[str, str]:
+    """Return the properties of a plugin's file, without blanks around the values. ConfigError, with the line."""
+    try:
+        return {name: value.strip() for name, value in parse(data).items()}
+    except ValueError as exc:
+        raise ConfigError(f"{path}:{exc}") from exc
+
+
+def warnings_of(found: Iterable[str], known: Collection[str], path: str) -> list[str]:
+    """Return what to say of keys that nobody knows: Java passes over them, too."""
+    return [
+        f"{path}: {shortened(name)}: no such key, it is passed over; did you mean {nearest(name, known)}?"
+        for name in found
+        if name not in known
+    ]
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,6 @@ from enum import Enum
 from typing import Final
 
 from metaq.config import properties
-from metaq.config.keys import nearest
 from metaq.config.reading import INT32, shortened
 from metaq.errors import ConfigError
 
@@ -50,10 +49,7 @@ def load(path: str) -> SlaveConfig:
 
 def parse(data: bytes, path: str = "async_slave.properties") -> SlaveConfig:
     """Return what `data` says, in GBK as the original reads it; `path` stands in messages."""
-    try:
-        found = {name: value.strip() for name, value in properties.parse(data).items()}
-    except ValueError as exc:
-        raise ConfigError(f"{path}:{exc}") from exc
+    found = properties.settings(data, path)
     file = _File(path, found)
     slave_id = file.number("slaveId", None, 0, "a number from 0 on, another one for each slave of the same master")
     delay = file.number("slaveMaxDelayInMills", 500, 1, "milliseconds, at least 1")
@@ -98,11 +94,7 @@ class _File:
 
     def warnings(self) -> list[str]:
         auto = self.found.get("autoSyncMasterConfig", "")
-        warnings = [
-            f"{self.path}: {shortened(name)}: no such key, it is passed over; did you mean {nearest(name, KEYS)}?"
-            for name in self.found
-            if name not in KEYS
-        ]
+        warnings = properties.warnings_of(self.found, KEYS, self.path)
         if auto and auto.lower() not in ("true", "false"):
             warnings.append(f"{self.path}: autoSyncMasterConfig={shortened(auto)}: read as false; write true or false")
         return warnings
