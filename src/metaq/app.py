@@ -31,6 +31,7 @@ from metaq.errors import MetaqError, StoreError
 from metaq.files import OsFiles, OsThreads, SystemClock
 from metaq.model import BrokerAddress
 from metaq.net.listener import Listener
+from metaq.net.pace import Pace
 from metaq.net.streams import Streams
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
@@ -220,6 +221,7 @@ async def run(
 
 def _introduce(broker: Broker, listener: Listener, config: BrokerConfig, world: World) -> None:
     """Let broker and listener hear of each other."""
+    listener.connections.pace = Pace(config.replica_congestion_control)
     listener.connections.most = _most_connections(config, world)
     broker.count_connections = lambda: len(listener.connections.all)
     broker.store.pressure = listener.connections.hold

@@ -2,9 +2,10 @@
 
 Whoever connects to PORT of the address THERE reaches HERE, but each packet takes DELAY seconds and the part LOSS of
 them never arrives. That is a TUN device: both are addresses of this machine, and a packet turns round in this process,
-its addresses swapped, so that its checksums are right as they are. CONGESTION: how senders find their pace, as
-net.ipv4.tcp_available_congestion_control names it. Where no such device can be made, THERE is a port that passes on
-bytes, each DELAY seconds late, which stand still for as long as it takes to repeat a packet where one would be lost.
+its addresses swapped, so that its checksums are right as they are. CONGESTION: how senders find their pace that do not
+choose, as net.ipv4.tcp_available_congestion_control names it. Where no such device can be made, or there is no bbr to
+choose, THERE is a port that passes on bytes, each DELAY seconds late, which stand still for as long as it takes to
+repeat a packet where one would be lost.
 
 Says `ready HOST PORT`, then what it is; `cut` on standard input takes the line away, `mend` gives it back, and each is
 answered by `done`; at the end of that it ends, and the device is gone.
@@ -51,6 +52,13 @@ def open_tun(here: str, there: str, congestion: str) -> int:
     ):
         subprocess.run(("ip", *words), check=True, capture_output=True, timeout=10)
     return tun
+
+
+def check_pace() -> None:
+    """Raise OSError if the system has no bbr: at this loss the others are slow over any line of packets."""
+    with open("/proc/sys/net/ipv4/tcp_available_congestion_control") as file:
+        if "bbr" not in file.read().split():
+            raise OSError("the system has no bbr")
 
 
 def relay(tun: int, delay: float, loss: float) -> None:
@@ -156,9 +164,10 @@ class Port:
 
 def main(here: str, there: str, port: str, delay: str, loss: str, congestion: str = "") -> None:
     try:
+        check_pace()
         tun = open_tun(here, there, congestion)
     except (OSError, subprocess.SubprocessError) as exc:
-        print("no TUN device:", exc, file=sys.stderr)
+        print("no line of packets:", exc, file=sys.stderr)
         asyncio.run(Port(("127.0.0.1", int(port)), float(delay), float(loss)).serve("127.0.0.1"))
     else:
         print("ready", there, port, "packets", flush=True)

@@ -1,7 +1,8 @@
 """A slave in another city: 40 ms there and back, one packet of a thousand is lost, sometimes the line is cut.
 
 The master takes 20 MB/s all the time. The slave keeps up with it; after a cut it needs what is due: to notice, and to
-copy what came meanwhile at the speed that the line has. The line is a process (line.py), so is the master.
+copy what came meanwhile at the speed that the line has. The line is a process (line.py), so is the master, which finds
+its pace as it does by default, towards this slave: the system's own pace over this line is the slowest there is.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from tests.unit.replication.conftest import Copying, Pair
 
 DELAY: Final = 0.02  # seconds, each way
 LOSS: Final = 0.001
+USUAL: Final = "reno"  # how senders find their pace over this line that choose none; every system knows it
 RATE: Final = 20_000_000  # bytes per second, on disk
 PARTITIONS: Final = 4
 KEYS: Final = [TopicPartition("test", number) for number in range(PARTITIONS)]
@@ -61,7 +63,7 @@ class Line:
 async def line_to(port: int) -> AsyncIterator[Line]:
     """Lay a line to a port of this machine; its addresses are no other test's."""
     net, last = f"10.213.{os.getpid() >> 6 & 255}", (os.getpid() & 63) * 4
-    words = [f"{net}.{last + 1}", f"{net}.{last + 2}", str(port), str(DELAY), str(LOSS)]
+    words = [f"{net}.{last + 1}", f"{net}.{last + 2}", str(port), str(DELAY), str(LOSS), USUAL]
     command = [sys.executable, "-m", "tests.faults.line", *words]
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None

@@ -97,6 +97,8 @@ class Many:
 
     def read(self, peer: Peer, command: Mget) -> list[Buffer]:
         """Return the reply, as pieces; none if it is sent later: the disk must be asked, or there is nothing yet."""
+        if command.stamps:
+            peer.copies()
         reply = self.look(peer, command)
         if reply is None:
             return self._polls.park(peer, command, command.wait, [want.target for want in command.wants], self)

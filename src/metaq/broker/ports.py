@@ -45,6 +45,9 @@ class Peer(Receiver, Protocol):
     def crowded(self) -> bool:
         """Return whether so much waits for all peers together that one who asks for more must wait for its turn."""
 
+    def copies(self) -> None:
+        """Hear that the peer copies the log; it may be said again and again."""
+
     def owe(self, size: int) -> None:
         """Count bytes that the disk is to bring for this peer; the same number below 0 when it has."""
 

@@ -227,6 +227,11 @@ def _pymetaq(options: Options, base: BrokerConfig) -> BrokerConfig:
         idle_timeout=options.read("idleTimeout", base.idle_timeout, values.positive_seconds),
         stop_wait=options.read("stopWait", base.stop_wait, values.seconds),
         slave_read_root=options.read("slaveReadRoot", None, values.read_root),
+        replica_congestion_control=options.read(
+            "replicaCongestionControl", base.replica_congestion_control, values.congestion_control
+        ),
+        metrics_address=options.read("metricsAddress", None, values.address),
+        metrics_partitions=options.boolean("metricsPartitions", base.metrics_partitions),
         log_level=options.read("logLevel", base.log_level, values.log_level),
     )
     if config.journal_limit < config.journal_file_size:

@@ -68,6 +68,9 @@ PYMETAQ: Final[Mapping[str, str]] = {
     "idleTimeout": "idle_timeout",
     "stopWait": "stop_wait",
     "slaveReadRoot": "slave_read_root",
+    "replicaCongestionControl": "replica_congestion_control",
+    "metricsAddress": "metrics_address",
+    "metricsPartitions": "metrics_partitions",
     "logLevel": "log_level",
 }
 

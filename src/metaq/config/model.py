@@ -85,6 +85,9 @@ class BrokerConfig:
     idle_timeout: float = 300.0
     stop_wait: float | None = None  # between leaving ZooKeeper and stopping; None: zk.zkSyncTimeMs
     slave_read_root: str | None = None  # where a slave is seen as a master; None: /read-slave<k><zk root>; "": nowhere
+    replica_congestion_control: str = "bbr"  # of TCP, towards whoever copies this broker; "": the system's
+    metrics_address: tuple[str, int] | None = None  # where metrics are served; None: nowhere
+    metrics_partitions: bool = False  # of each partition, too
     log_level: str = "info"  # debug, info, warning, error
     path: str = ""
     text: bytes = b""

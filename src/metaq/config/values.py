@@ -81,6 +81,25 @@ def host(text: str) -> str:
     return text
 
 
+def address(text: str) -> tuple[str, int]:
+    """Return host and port of `host:port`; an address of IPv6 stands in brackets."""
+    name, colon, port = text.rpartition(":")
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    elif ":" in name:
+        colon = ""
+    if not (colon and name and port.isascii() and port.isdecimal() and int(port[:6]) < 1 << 16):
+        raise ValueError("no host:port; write 127.0.0.1:9125, or 0.0.0.0:9125 for all addresses")
+    return host(name), int(port)
+
+
+def congestion_control(text: str) -> str:
+    """Return the name of a congestion control of TCP; "" for `none`."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,15}", text):
+        raise ValueError("no name of a congestion control; write bbr, or none for that of the system")
+    return "" if text == "none" else text
+
+
 def seconds(text: str) -> float:
     """Return a number of seconds, 0 or more, whole or with a decimal fraction."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII):

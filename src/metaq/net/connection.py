@@ -72,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         self._queued = False  # its gets wait for memory
         self._has_turn = False  # it was first in line for that
         self.produces = False
+        self._copies = False
         self.active = True
         self.name = ""
 
@@ -172,6 +173,12 @@ class Connection(asyncio.BufferedProtocol):
         """Return whether so much waits for all peers together that who asks for more must wait for its turn."""
         room = self._connections.sending
         return room.used >= room.most if self._has_turn else room.scarce
+
+    def copies(self) -> None:
+        """Hear that the peer copies the log: it may be far away, and much goes there."""
+        if not self._copies:
+            self._copies = True
+            self._connections.pace.choose(self._transport)
 
     def owe(self, size: int) -> None:
         """Count bytes that the disk is to bring for this peer; the same number below 0 when it has."""

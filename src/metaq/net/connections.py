@@ -14,6 +14,7 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from metaq.net.pace import AS_THE_SYSTEM
 from metaq.net.room import Room
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Connections:
     def __init__(self) -> None:
         self.all: dict[Connection, None] = {}  # in the order they came, which a set would not keep
         self.most = 1 << 62
+        self.pace = AS_THE_SYSTEM  # towards peers that copy the log
         self.waiting = False  # producers wait for the broker
         self.receiving = Room(RECEIVING, PATIENCE)
         self.sending = Room(SENDING, PATIENCE)

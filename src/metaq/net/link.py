@@ -13,6 +13,7 @@ from typing import Final
 from metaq.errors import ClientError, LinkClosed, NoBroker, RequestTimeout, Status
 from metaq.model import BrokerAddress
 from metaq.net.calls import Call, Connection
+from metaq.net.pace import AS_THE_SYSTEM, Pace
 from metaq.ports import Network, Random
 from metaq.protocol.commands import Reply, Result, Version
 from metaq.protocol.decoder import Limits
@@ -36,6 +37,7 @@ class LinkOptions:
     longest_delay: float = 5.0
     in_flight: int = 16 << 20  # bytes of requests without an answer; above it `ready` waits
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = AS_THE_SYSTEM
 
 
 DEFAULT_LINK: Final = LinkOptions()
@@ -213,8 +215,9 @@ class Link:
         dialled = False
         try:
             async with asyncio.timeout(self._options.connect_timeout) as limit:
-                await self._network.connect(lambda: connection, self.address.host, self.address.port)
+                transport = await self._network.connect(lambda: connection, self.address.host, self.address.port)
                 dialled = True
+                self._options.pace.choose(transport)
                 limit.reschedule(None)  # from here on the request's own time-out holds
             await self._greet(connection)
             self._connection = connection

@@ -168,7 +168,7 @@ def test_every_key_of_ours_is_read() -> None:
     config = with_ours(
         "bindAddress=127.0.0.1\nmaxMessageSize=1\njournalFileSize=1024*1024\njournalLimit=1<<33\ntailMemory=1<<32\n"
         "diskReserve=0\nlargeRun=2\nopenFiles=3\nidleTimeout=0.5\nstopWait=0\nlogLevel=debug\n"
-        "slaveReadRoot=gz/meta/"
+        "slaveReadRoot=gz/meta/\nreplicaCongestionControl=cubic\nmetricsAddress=[::1]:0\nmetricsPartitions=true"
     )
     assert (config.bind_address, config.max_message_size, config.journal_file_size) == ("127.0.0.1", 1, 1 << 20)
     assert (config.journal_limit, config.tail_memory, config.disk_reserve) == (1 << 33, 1 << 32, 0)
@@ -176,6 +176,10 @@ def test_every_key_of_ours_is_read() -> None:
     assert (config.stop_wait, config.log_level) == (0.0, "debug")
     assert config.slave_read_root == "/gz/meta"
     assert with_ours("slaveReadRoot=none").slave_read_root == ""
+    assert (config.replica_congestion_control, config.metrics_address) == ("cubic", ("::1", 0))
+    assert config.metrics_partitions
+    assert with_ours("replicaCongestionControl=none").replica_congestion_control == ""
+    assert with_ours("metricsAddress=host:9125").metrics_address == ("host", 9125)
 
 
 def test_a_topic_has_the_settings_of_system_where_its_section_states_none() -> None:
@@ -378,6 +382,13 @@ def test_a_mistake_in_a_topic_is_named(line: str, reason: str | None) -> None:
         ("stopWait=soon", "must be a number of seconds, 0 or more, such as 300 or 0.5"),
         ("slaveReadRoot=/", "must be a path of its own, such as /read-slave1/meta, or none"),
         ("slaveReadRoot=/a//b", "no path of ZooKeeper; write it like /meta"),
+        (
+            "replicaCongestionControl=b b r",
+            "no name of a congestion control; write bbr, or none for that of the system",
+        ),
+        ("metricsAddress=9125", "no host:port; write 127.0.0.1:9125, or 0.0.0.0:9125 for all addresses"),
+        ("metricsAddress=::1:9125", "no host:port; write 127.0.0.1:9125, or 0.0.0.0:9125 for all addresses"),
+        ("metricsAddress=h:99999", "no host:port; write 127.0.0.1:9125, or 0.0.0.0:9125 for all addresses"),
         ("logLevel=loud", "must be one of debug, info, warning, error"),
         ("brokerId=1", "[pymetaq] has no such key; it belongs into [system]"),
     ],

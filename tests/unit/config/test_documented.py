@@ -72,6 +72,7 @@ def test_defaults_in_words_are_true() -> None:
     assert (ours["bindAddress"][1], config.bind_address) == ("all addresses", None)
     assert (ours["stopWait"][1], config.stop_wait) == ("`zk.zkSyncTimeMs`", None)
     assert (ours["slaveReadRoot"][1], config.slave_read_root) == ("`/read-slave<k>` and `zk.zkRoot`", None)
+    assert (ours["metricsAddress"][1], config.metrics_address) == ("off", None)
 
 
 def test_there_are_samples() -> None:

@@ -16,6 +16,7 @@ from metaq.config.pair import SamsaConfig
 from metaq.errors import ClientError, NotCopied, Refused, RequestError, StoreError
 from metaq.model import BrokerAddress, TopicPartition
 from metaq.net.link import Link, LinkOptions
+from metaq.net.pace import Pace
 from metaq.ports import World
 from metaq.protocol.decoder import Limits
 from metaq.replication.pair.catching import CatchUp
@@ -46,7 +47,8 @@ class Samsa:
         self._loop = asyncio.get_running_loop()
         self.slave = BrokerAddress(config.slave_host, config.slave_port)
         body = broker.config.max_transfer_size
-        options = LinkOptions(longest_delay=_LONGEST_DELAY, limits=Limits(reply=max(4 * body, 64 << 20)))
+        limits, pace = Limits(reply=max(4 * body, 64 << 20)), Pace(broker.config.replica_congestion_control)
+        options = LinkOptions(longest_delay=_LONGEST_DELAY, limits=limits, pace=pace)
         self.link = Link(world.network, self.slave, random=world.random, options=options, on_change=self._link_changed)
         self.lines = Lines()
         self.health = Health(config, str(self.slave))
