@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from metaq.admin.changing import TopicChanges
+from metaq.admin.exporting import serving_metrics
 from metaq.admin.taking import taking_requests
 from metaq.broker.broker import Broker
 from metaq.cluster.address import default_host
@@ -198,10 +199,8 @@ async def run(
         _introduce(broker, listener, config, world)
         failure = await stack.enter_async_context(_background(store, listener))
         await stack.enter_async_context(_at_work(role.accompany(), failure))
-        await listener.open(config.bind_address, config.server_port)
-        stack.push_async_callback(listener.close)
-        address = BrokerAddress(_host(config), listener.port)
-        broker.serve_at(str(address), listener.port)
+        address = await stack.enter_async_context(_open(listener, broker))
+        await stack.enter_async_context(serving_metrics(broker, world))
         registration, connected = _registration(config, address, role, stack, registry)
         if not await _unless_stopped(_prepared(connected, role, broker, registration), stop, failure):
             return
@@ -225,6 +224,19 @@ def _introduce(broker: Broker, listener: Listener, config: BrokerConfig, world: 
     listener.connections.most = _most_connections(config, world)
     broker.count_connections = lambda: len(listener.connections.all)
     broker.store.pressure = listener.connections.hold
+
+
+@asynccontextmanager
+async def _open(listener: Listener, broker: Broker) -> AsyncIterator[BrokerAddress]:
+    """Listen while the block runs; yield the address to register."""
+    config = broker.config
+    await listener.open(config.bind_address, config.server_port)
+    try:
+        address = BrokerAddress(_host(config), listener.port)
+        broker.serve_at(str(address), listener.port)
+        yield address
+    finally:
+        await listener.close()
 
 
 async def _prepared(connected: Awaitable[object], role: Role, broker: Broker, registration: Registration) -> None:

@@ -29,6 +29,8 @@ RUN: Final = {
     ("reading-from-a-slave.md", "java"): "tests/cli/test_reading_from_a_slave.py",
     ("migration.md", "console"): "tests/interop/test_migration.py",
     ("asynchronous-slave.md", "properties"): "tests/unit/config/test_slave.py",
+    ("metrics.md", "ini"): "tests/unit/admin/test_families.py",
+    ("metrics.md", "yaml"): "tests/unit/admin/test_families.py",
     ("offsets.md", "python"): "tests/client/offsets/test_docs.py",
     ("offsets.md", "json"): "tests/client/offsets/test_docs.py",
     ("configuration.md", "ini"): "tests/unit/config/test_documented.py",
@@ -42,6 +44,7 @@ RUN: Final = {
 }
 NOT_RUN: Final = {
     ("README.md", "sh"),  # it installs from a package registry
+    ("metrics.md", "sh"),  # so does it
     ("coming-from-java.md", "java"),  # what readers have now
 }
 

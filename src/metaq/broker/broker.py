@@ -13,7 +13,17 @@ from metaq.broker.batches import Batches, Together
 from metaq.broker.gets import Gets
 from metaq.broker.ids import IdAllocator
 from metaq.broker.many import Many
-from metaq.broker.ports import Buffer, Copies, NoTopicRegistry, Peer, Receiver, Replica, TopicRegistry
+from metaq.broker.ports import (
+    Buffer,
+    Copies,
+    NoTopicRegistry,
+    PairFigures,
+    Peer,
+    Receiver,
+    Replica,
+    TopicRegistry,
+    no_pair,
+)
 from metaq.broker.puts import Puts
 from metaq.broker.stats import Statistics
 from metaq.broker.stats_text import SHORT, BrokerState, PartitionState, Pieces, answer, answer_in_pieces
@@ -90,7 +100,7 @@ class Broker:
         self.count_connections: Callable[[], int] = lambda: 0  # the listener knows
         self.copies: Copies | None = None  # whoever stores copies, where this broker is the slave of a pair
         self.replica: Replica | None = None  # whoever copies the log of another broker
-        self.pair: Callable[[], list[str]] = list  # of a synchronous pair: the lines that `stats` has more
+        self.pair: Callable[[], PairFigures | None] = no_pair  # how the pair is whose master this is
         self._turns = Turns()
         self.use_registry(NoTopicRegistry())
 
@@ -244,6 +254,7 @@ class Broker:
 
     def state(self) -> BrokerState:
         """Return what only the running process knows."""
+        pair = self.pair()
         return BrokerState(
             pid=os.getpid(),
             port=self.port,
@@ -251,7 +262,7 @@ class Broker:
             connections=self.count_connections(),
             threads=threading.active_count(),
             slave=self.replica is not None,
-            copying=self.pair(),
+            copying=[] if pair is None else pair.lines(),
         )
 
     def slave_summary(self) -> Pieces[list[str]]:

@@ -1,7 +1,7 @@
 """What the broker needs of others, each with one that does nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from metaq.broker.stats_text import Pieces
 from metaq.protocol.commands import Command, Msync, Sync
@@ -97,6 +97,37 @@ class Replica(Protocol):
         `wait`: seconds for the old master to go; `force`: also if something is lost; `rest`: data paths of the old
         master, from which the last messages are taken. Raises MetaqError or OSError.
         """
+
+
+class PairFigures(NamedTuple):
+    """How a synchronous pair is, at its master. `events`: how often each was told, by its word."""
+
+    slave: str
+    connected: bool
+    behind: int  # partitions that the slave may lack something of
+    refused: int  # partitions that only the slave refuses
+    puts_refused: int  # since the start, as they could not be copied
+    failed_copies: int
+    registered: bool
+    events: Mapping[str, int]
+
+    def lines(self) -> list[str]:
+        """Return the lines that `stats` has more."""
+        return [
+            f"pair_slave {self.slave}",
+            f"pair_connected {str(self.connected).lower()}",
+            f"pair_behind {self.behind}",
+            f"pair_refused {self.refused}",
+            f"pair_puts_refused {self.puts_refused}",
+            f"pair_failed_copies {self.failed_copies}",
+            f"pair_registered {str(self.registered).lower()}",
+            *(f"pair_event_{word} {count}" for word, count in self.events.items()),
+        ]
+
+
+def no_pair() -> PairFigures | None:
+    """Return None: this broker is not the master of a pair."""
+    return None
 
 
 class TopicRegistry(Protocol):

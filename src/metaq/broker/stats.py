@@ -136,6 +136,13 @@ class Statistics:
             put_failed=sums.put_failures,
         )
 
+    def tallies(self) -> list[tuple[str, Tally]]:
+        """Return what each topic with figures of its own counted since the start; last, as "", all others together."""
+        rest = Tally()
+        rest.add(self._plain)
+        rest.add(self._beyond)
+        return [*self._own.items(), ("", rest)]
+
     def total(self) -> Figures:
         """Return the real-time figures of all topics together."""
         self.tick()

@@ -56,7 +56,7 @@ class SamsaRole(Master):
         self.samsa = Samsa(broker, world, self._config)
         self.samsa.health.notify = run_command
         self.samsa.attach()
-        broker.pair = self.samsa.summary
+        broker.pair = self.samsa.figures
 
     async def accompany(self) -> None:
         """Keep the slave up."""

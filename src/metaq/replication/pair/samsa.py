@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from metaq.broker.broker import Broker
+from metaq.broker.ports import PairFigures
 from metaq.config.pair import SamsaConfig
 from metaq.errors import ClientError, NotCopied, Refused, RequestError, StoreError
 from metaq.model import BrokerAddress, TopicPartition
@@ -56,6 +57,7 @@ class Samsa:
         self._due: asyncio.Queue[Line] = asyncio.Queue()
         self._timers: dict[Line, asyncio.TimerHandle] = {}
         self._settled = asyncio.Event()
+        self._puts_refused = 0
         self._worker = world.threads.worker("metaq-pair")
         self._noted = Noted(world.files, place_of(broker.config).own, self._worker)
         self._to_note = asyncio.Event()
@@ -95,28 +97,31 @@ class Samsa:
             return False
         return True
 
-    def summary(self) -> list[str]:
-        """Return the lines that `stats` has more for a pair."""
-        events = self.health.events
-        return [
-            f"pair_slave {self.slave}",
-            f"pair_connected {str(self.link.is_open).lower()}",
-            f"pair_behind {self.lines.behind}",
-            f"pair_refused {sum(line.own for line in self.lines.all())}",
-            f"pair_failed_copies {self.health.failed_copies}",
-            f"pair_registered {str(self.health.registered).lower()}",
-            *(f"pair_event_{word} {events.get(word, 0)}" for word in WORDS),
-        ]
+    def figures(self) -> PairFigures:
+        """Return how the pair is."""
+        health = self.health
+        return PairFigures(
+            slave=str(self.slave),
+            connected=self.link.is_open,
+            behind=self.lines.behind,
+            refused=sum(line.own for line in self.lines.all()),
+            puts_refused=self._puts_refused,
+            failed_copies=health.failed_copies,
+            registered=health.registered,
+            events={word: health.events.get(word, 0) for word in WORDS},
+        )
 
     # -- puts
 
     def check(self, key: TopicPartition) -> None:
         """Raise NotCopied if what is put into a partition cannot be copied at present."""
         if not self.link.is_open:
+            self._puts_refused += 1
             self.health.refused("it is disconnected")
             raise NotCopied("Slave is disconnected ")  # the words of the original, and its blank
         line = self.lines.get(key)
         if line is not None and not line.live:
+            self._puts_refused += 1
             if not line.own:
                 self.health.refused(line.reason)
             raise NotCopied(f"{self._failure(key)}: {line.reason}")
