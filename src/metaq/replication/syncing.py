@@ -88,6 +88,10 @@ class Syncing:
             self._unreadable = theirs
 
 
+def _address(config: BrokerConfig) -> str | None:
+    return config.metrics_address and "{}:{}".format(*config.metrics_address)
+
+
 def _warn_of(before: BrokerConfig, after: BrokerConfig) -> None:
     """Say what of this machine's own will be the master's at the next start."""
     for name, ours, theirs in (
@@ -96,6 +100,7 @@ def _warn_of(before: BrokerConfig, after: BrokerConfig) -> None:
         ("dataPath", before.data_path, after.data_path),
         ("dataLogPath", before.data_log_path, after.data_log_path),
         ("bindAddress", before.bind_address, after.bind_address),
+        ("metricsAddress", _address(before), _address(after)),
     ):
         if ours != theirs:
             log.warning("%s: %s is the master's from the next start on: %s, not %s", after.path, name, theirs, ours)

@@ -16,6 +16,8 @@ from metaq.replication.syncing import Syncing
 OURS: Final = b"[system]\nbrokerId=1\nhostName=ours\n[zookeeper]\nzk.zkConnect=x:1\n[topic=test]\n[pymetaq]\n"
 THEIRS: Final = OURS.replace(b"ours", b"theirs").replace(b"[pymetaq]", "; 主题\n[topic=new]".encode("gbk"))
 
+METRICS: Final = b"\n[pymetaq]\nmetricsAddress=10.0.0.7:9125\n"
+
 
 @dataclass
 class FakeBroker:
@@ -53,9 +55,10 @@ async def test_topics_are_written_once_and_loaded(broker: FakeBroker) -> None:
 async def test_the_whole_file_keeps_its_bytes_and_what_becomes_the_masters_is_told(
     broker: FakeBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await Syncing(Sync.ALL, broker, real_world()).take(THEIRS)
-    assert files(broker) == {"server.ini": THEIRS}
+    assert await Syncing(Sync.ALL, broker, real_world()).take(THEIRS + METRICS)
+    assert files(broker) == {"server.ini": THEIRS + METRICS}
     assert "hostName is the master's from the next start on: theirs, not ours" in caplog.text
+    assert "metricsAddress is the master's from the next start on: 10.0.0.7:9125, not None" in caplog.text
 
 
 @pytest.mark.parametrize("what", Sync)
