@@ -8,7 +8,7 @@ Offsets are byte positions in the partition. Between them, from the oldest byte 
 Readers stop earlier, at `confirmed`, where another broker must have a message before anybody sees it.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -165,15 +165,16 @@ class PartitionLog:
 
     def slice_tail(self, offset: int, end: int) -> list[memoryview | bytes]:
         """Return the bytes [offset, end) of the tail, without copying; offset is not below `moved`."""
-        index = bisect_right(self.tail_starts, offset) - 1
-        parts: list[memoryview | bytes] = []
-        while offset < end:
-            start, run = self.tail_starts[index], self.tail_runs[index]
-            stop = min(end, start + len(run))
-            whole = offset == start and stop == start + len(run)
-            parts.append(run if whole else memoryview(run)[offset - start : stop - start])
-            offset = stop
-            index += 1
+        if offset >= end:
+            return []
+        starts = self.tail_starts
+        first = bisect_right(starts, offset) - 1
+        parts: list[memoryview | bytes] = [*self.tail_runs[first : bisect_left(starts, end, first)]]
+        last = starts[first + len(parts) - 1]
+        if last + len(parts[-1]) > end:
+            parts[-1] = memoryview(parts[-1])[: end - last]
+        if offset > starts[first]:
+            parts[0] = memoryview(parts[0])[offset - starts[first] :]
         return parts
 
     def forget_moved(self, end: int) -> int:
