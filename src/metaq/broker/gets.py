@@ -1,6 +1,7 @@
 """Reading messages: `get` and `offset` (reference: BrokerCommandProcessor; protocol.md §2.5, §2.6)."""
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
@@ -11,7 +12,7 @@ from metaq.broker.waiting import Polls
 from metaq.config.model import BrokerConfig
 from metaq.errors import BadRequest, NothingAtOffset, OffsetMoved, PartitionNotFound, RequestError, Status
 from metaq.model import TopicPartition
-from metaq.protocol.commands import Get, Offset
+from metaq.protocol.commands import Get, Offset, Want
 from metaq.protocol.encoder import result, value_head
 from metaq.store.log import PartitionLog
 from metaq.store.reader import Cold, Parts
@@ -93,6 +94,15 @@ class Gets:
         """Return whether a get at this offset is sure to find nothing there yet: the most frequent case, at once."""
         log = self._store.get(target)
         return log is not None and offset == log.readable and self._topics.is_open(target)
+
+    def beyond(self, wants: Iterable[Want]) -> list[tuple[int, Want]]:
+        """Return the wants, with their numbers, that are not sure to find nothing: `at_end` of many at once."""
+        get, is_open = self._store.get, self._topics.is_open
+        return [
+            (nth, want)
+            for nth, want in enumerate(wants)
+            if (log := get(want[0])) is None or want[1] != log.readable or want[2] <= 0 or not is_open(want[0])
+        ]
 
     def may_come(self, target: TopicPartition, offset: int) -> bool:
         """Return whether the next message put there is one that a get at this offset waits for."""

@@ -111,7 +111,7 @@ class Many:
             return [result(exc.status, str(exc), command.opaque)]
         reply = _Reply(peer, command.opaque, command.stamps)
         room = min(command.max_size, self._gets.max_size)
-        for nth, want in enumerate(command.wants):
+        for nth, want in self._gets.beyond(command.wants):
             part = self._part(reply, nth, want)
             if part is not None:
                 reply.parts.append(part)
@@ -132,8 +132,6 @@ class Many:
 
     def _part(self, reply: _Reply, nth: int, want: Want) -> _Part | None:
         target, offset, max_size = want
-        if max_size > 0 and self._gets.at_end(target, offset):
-            return None
         part = _Part(nth, want)
         try:
             log, data = self._gets.find(target, offset, max_size)

@@ -160,6 +160,7 @@ def _mget(tokens: list[str], body: bytes) -> Mget:
     return Mget(tokens[1], wants, _number(tokens, 2, 32), wait, _number(tokens, 5, 32), stamps)
 
 
+@lru_cache(4096)
 def _want_of(line: bytes) -> Want:
     parts = line.rsplit(b" ", 2)
     if len(parts) == 3 and len(line) <= _PLAIN_WANT:
