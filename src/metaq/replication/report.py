@@ -2,15 +2,40 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from metaq.model import BrokerAddress
 from metaq.replication.status import FollowerStatus, PartitionStatus, State
 
 
+@dataclass(slots=True)
+class Total:
+    """What is said of all partitions together, added up one by one: a loop that has others can stop in between.
+
+    `messages` None: of some partition that lacks something it is not known; `error`: the first one's that has one.
+    """
+
+    bytes: int = 0
+    messages: int | None = 0
+    seconds: float = 0.0
+    states: set[State] = field(default_factory=set)
+    error: str | None = None
+
+    def add(self, each: PartitionStatus) -> None:
+        """Add one partition."""
+        self.bytes += each.lag or 0
+        self.seconds = max(self.seconds, each.seconds or 0.0)
+        self.states.add(each.state)
+        if each.lag:
+            lacking = None if self.messages is None or each.messages is None else self.messages + each.messages
+            self.messages = lacking
+        if each.error and self.error is None:
+            self.error = f"{each.key}: {each.error}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlaveStatus:
-    """An asynchronous slave, its partitions by topic and number.
+    """An asynchronous slave, its partitions by topic and number, and `total`, what these come to.
 
     `problem`: why nothing is copied; `config_problem`: why the master's topics are not taken over.
     """
@@ -23,47 +48,39 @@ class SlaveStatus:
     problem: str | None
     config_problem: str | None
     copying: FollowerStatus
+    total: Total
 
     @property
     def error(self) -> str | None:
         """What stands in the way of all, else of the first partition that does not go on."""
         if self.problem or self.copying.error:
             return self.problem or self.copying.error
-        stopped = [f"{each.key}: {each.error}" for each in self.copying.partitions if each.error]
-        return stopped[0] if stopped else self.config_problem
+        return self.total.error or self.config_problem
 
     @property
     def state(self) -> str:
         """One word for all: of its partitions the one farthest from being current."""
         if self.problem or not self.copying.connected:
             return State.WAITING.value
-        states = {each.state for each in self.copying.partitions}
         order = (State.STOPPED, State.REPAIRING, State.WAITING, State.COMPARING, State.COPYING)
-        return next((state.value for state in order if state in states), State.CURRENT.value)
-
-    @property
-    def messages(self) -> int | None:
-        """About how many messages all partitions lack; None: of some it is not known."""
-        lacking = [each for each in self.copying.partitions if each.lag]
-        known = [each.messages for each in lacking if each.messages is not None]
-        return sum(known) if len(known) == len(lacking) else None
+        return next((state.value for state in order if state in self.total.states), State.CURRENT.value)
 
     def summary(self) -> list[str]:
         """Return the lines that `stats` has more on a slave: key, blank, value."""
-        error, messages = self.error, self.messages
+        error, messages = self.error, self.total.messages
         return [
             f"slave_id {self.slave_id}",
             f"slave_master {self.master or 'none'}",
             f"slave_state {self.state}",
-            f"slave_lag_bytes {self.copying.lag}",
+            f"slave_lag_bytes {self.total.bytes}",
             f"slave_lag_messages {'unknown' if messages is None else messages}",
-            f"slave_lag_seconds {self.copying.seconds:.3f}",
+            f"slave_lag_seconds {self.total.seconds:.3f}",
             *([f"slave_error {_one_line(error)}"] if error else []),
         ]
 
     def values(self) -> dict[str, object]:
         """Return all of it for scripts but the partitions: for these, see `partition_values`."""
-        copying = self.copying
+        total = self.total
         return {
             "broker_id": self.broker_id,
             "slave_id": self.slave_id,
@@ -71,8 +88,8 @@ class SlaveStatus:
             "running": self.running,
             "state": self.state,
             "master": None if self.master is None else str(self.master),
-            "connected": copying.connected,
-            "lag": {"bytes": copying.lag, "messages": self.messages, "seconds": round(copying.seconds, 3)},
+            "connected": self.copying.connected,
+            "lag": {"bytes": total.bytes, "messages": total.messages, "seconds": round(total.seconds, 3)},
             "error": self.error,
             "config_error": self.config_problem,
         }

@@ -30,7 +30,7 @@ from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
 from metaq.replication.promotion import NotPromoted, is_promoted, losses, note_of, obstacle, remove_note, write_note
 from metaq.replication.remainder import Remainder
-from metaq.replication.report import SlaveStatus, partition_line, partition_values
+from metaq.replication.report import SlaveStatus, Total, partition_line, partition_values
 from metaq.replication.role import Serving
 from metaq.replication.status import FollowerStatus, PartitionStatus
 from metaq.replication.syncing import Syncing
@@ -221,15 +221,26 @@ class Slave:
 
     def status(self) -> SlaveStatus:
         """Return how far it is."""
-        return self._status(() if self._follower is None else tuple(self._follower.partitions()))
+        pieces = self._in_pieces()
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as end:
+                status: SlaveStatus = end.value
+                return status
 
     def _in_pieces(self) -> Pieces[SlaveStatus]:
         """Make what `status` returns."""
-        partitions = () if self._follower is None else self._follower.partitions()
-        found = yield from _each(lambda each: each, partitions)
-        return self._status(tuple(found))
+        total = Total()
 
-    def _status(self, partitions: tuple[PartitionStatus, ...]) -> SlaveStatus:
+        def count(each: PartitionStatus) -> PartitionStatus:
+            total.add(each)
+            return each
+
+        found = yield from _each(count, () if self._follower is None else self._follower.partitions())
+        return self._status(tuple(found), total)
+
+    def _status(self, partitions: tuple[PartitionStatus, ...], total: Total) -> SlaveStatus:
         assert self._broker is not None
         copying = _NOTHING if self._follower is None else self._follower.overview()
         zookeeper = self._broker.config.zookeeper
@@ -248,6 +259,7 @@ class Slave:
             problem=problem,
             config_problem=None if self._meeting is None else self._meeting.config_problem,
             copying=replace(copying, partitions=partitions),
+            total=total,
         )
 
     def summary(self) -> Pieces[list[str]]:

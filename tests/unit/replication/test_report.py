@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from metaq.model import BrokerAddress, TopicPartition
-from metaq.replication.report import SlaveStatus, original_lines, partition_line, partition_values
+from metaq.replication.report import SlaveStatus, Total, original_lines, partition_line, partition_values
 from metaq.replication.status import FollowerStatus, PartitionStatus, State
 
 MASTER: Final = BrokerAddress("10.0.0.5", 8123)
@@ -16,6 +16,9 @@ STOPPED: Final = PartitionStatus(TopicPartition("new", 0), State.STOPPED, 0, err
 
 
 def slave(*partitions: PartitionStatus, connected: bool = True, error: str | None = None) -> SlaveStatus:
+    total = Total()
+    for each in partitions:
+        total.add(each)
     return SlaveStatus(
         broker_id=1,
         slave_id=2,
@@ -25,6 +28,7 @@ def slave(*partitions: PartitionStatus, connected: bool = True, error: str | Non
         problem=None,
         config_problem=None,
         copying=FollowerStatus(MASTER, connected, error, partitions),
+        total=total,
     )
 
 
