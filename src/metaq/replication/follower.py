@@ -216,6 +216,8 @@ class Follower:
             except ProtocolError as exc:
                 self._unanswered(question, exc)
                 continue
+            if question.is_full:
+                self._polling.hurry()
             for each in found:
                 self._take_one(each)
 

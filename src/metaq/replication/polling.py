@@ -19,7 +19,7 @@ _LONG: Final = 5.0  # and for others
 _IDLE_SIZE: Final = 64 << 10  # bytes that an idle partition is asked for at first
 _HOT: Final = 8  # questions at a time for partitions in use
 _SHORTEST: Final = 0.001  # seconds between two of these, at least: each costs the master what a dozen messages do
-_LONGEST: Final = 0.005  # and where there are many messages
+_LONGEST: Final = 0.025  # and where there are many messages
 _EACH: Final = 0.0001  # seconds for each message that came since the last: more than 10,000/s make it longer
 _GETS: Final = 64  # questions at a time to a Java broker
 
@@ -48,6 +48,10 @@ class Polling:
         self._reserved -= question.reserved
         self._hot -= question.hot
         self._gets -= not question.many
+
+    def hurry(self) -> None:
+        """An answer had no room for all: ask again as soon as there is something to ask."""
+        self._next_hot = 0.0
 
     def ask(self, link: Link, now: float, admit: Callable[[Course], bool]) -> float | None:
         """Send questions for the partitions that are ready and admitted; those there is no room for stay.

@@ -42,9 +42,12 @@ class Found(NamedTuple):
 
 
 class Question(Call):
-    """One command on its way; `inbox` gets it back with the reply or the error. `reserved`: bytes it may bring."""
+    """One command on its way; `inbox` gets it back with the reply or the error. `reserved`: bytes it may bring.
 
-    __slots__ = ("error", "hot", "inbox", "lines", "link", "many", "reply", "reserved")
+    `is_full`, once `found` was gone through: the answer had no room for all.
+    """
+
+    __slots__ = ("error", "hot", "inbox", "is_full", "lines", "link", "many", "reply", "reserved")
 
     def __init__(self, link: Link, lines: list[Line], inbox: Callable[["Question"], None]) -> None:
         self.link = link
@@ -54,6 +57,7 @@ class Question(Call):
         self.error: ClientError | None = None
         self.reserved = 0
         self.hot = False
+        self.is_full = False
         self.many = True
 
     def answer(self, reply: Reply) -> None:
@@ -91,6 +95,7 @@ class Question(Call):
         if parts and max(parts) >= len(self.lines):
             raise ProtocolError(f"mget: part {max(parts)} of {len(self.lines)}")
         sure = len(self.lines) if len(data) < _SURELY else max(parts, default=-1)
+        self.is_full = sure < len(self.lines) - 1
         for nth, line in enumerate(self.lines):
             part = parts.get(nth)
             if part is None:

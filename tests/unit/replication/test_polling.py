@@ -1,0 +1,88 @@
+"""When a slave asks again for partitions in use."""
+
+from typing import cast
+
+import pytest
+
+from metaq.model import TopicPartition
+from metaq.net.calls import Call
+from metaq.net.link import Link
+from metaq.protocol.commands import Value
+from metaq.protocol.encoder import part_head
+from metaq.replication.course import Course, Queue
+from metaq.replication.options import FollowerOptions
+from metaq.replication.polling import Polling
+from metaq.replication.questions import Question
+
+
+class Line:
+    """Takes the place of a link to a master of ours."""
+
+    extensions = frozenset({"mget"})
+
+    def __init__(self) -> None:
+        self.sent: list[Question] = []
+
+    def next_opaque(self) -> int:
+        return len(self.sent)
+
+    def send(self, opaque: int, call: Call, frame: bytes) -> None:
+        assert isinstance(call, Question)
+        self.sent.append(call)
+
+
+class Asking:
+    """Two partitions in use, and how often they were asked for."""
+
+    def __init__(self) -> None:
+        self.ready = Queue()
+        self.line = Line()
+        self.polling = Polling(FollowerOptions(group="slave"), self.ready, lambda _: None)
+        self.courses = [Course(TopicPartition("test", n)) for n in range(2)]
+        for course in self.courses:
+            course.begin(100.0, 0, has_records=False)
+            self.ready.add(course)
+
+    def ask(self, now: float) -> float | None:
+        return self.polling.ask(cast(Link, self.line), now, lambda course: course.copy.may_ask())
+
+    def answered(self, messages: int, answer: bytes = b"") -> None:
+        """Have the last question answered; so many messages came with it."""
+        question = self.line.sent[-1]
+        question.answer(Value(answer, 0))
+        self.polling.over(question)
+        found = list(question.found())
+        if question.is_full:
+            self.polling.hurry()
+        for each in found:
+            course, ask = each.line
+            course.copy.nothing(ask)
+            self.ready.add(course)
+        self.polling.came += messages
+
+
+@pytest.mark.parametrize(("messages", "pause"), [(1, 0.001), (40, 0.004), (5000, 0.025)])
+def test_the_more_comes_the_longer_is_the_pause_before_the_next_question(messages: int, pause: float) -> None:
+    asking = Asking()
+    asking.ask(100.0)
+    asking.answered(messages)
+    asking.ask(100.1)
+    asking.answered(messages)
+    assert asking.ask(100.1 + pause * 0.9) == pytest.approx(100.1 + pause)
+    assert len(asking.line.sent) == 2
+    assert asking.ask(100.1 + pause * 1.1) is None
+    assert len(asking.line.sent) == 3
+
+
+def test_there_is_no_pause_after_an_answer_that_had_no_room_for_all() -> None:
+    asking = Asking()
+    asking.ask(100.0)
+    asking.answered(5000)
+    asking.ask(100.1)
+    asking.answered(5000, part_head(0, 200, 0, 1 << 17) + bytes(1 << 17))
+    assert asking.ask(100.1) is None
+    assert len(asking.line.sent) == 3
+    asking.answered(5000)
+    asking.ask(100.2)
+    asking.answered(5000, part_head(1, 200, 0, 1 << 17) + bytes(1 << 17))  # the last was there
+    assert asking.ask(100.2) == pytest.approx(100.225)
