@@ -51,6 +51,8 @@ memory. `threshold`: unflushThreshold of the slave, {MESSAGES:,} messages of {le
 from the send to the master until read at the slave, {RATE:,} messages of {BODY_SIZE} bytes a second in 16 partitions,
 synced. Puts with {SLAVES} slaves: the master has a processor for itself, the load and then the slaves share the rest;
 the slaves' files are in memory, as if their disks were others. `processor time`: what the master takes for a message.
+`own work`: this time without slaves by that with them, what a master carries whose load and slaves have processors of
+their own; `rate` is as it was measured, all on the processors there are.
 
 | Case | Value |
 |---|---|"""
@@ -149,6 +151,7 @@ class Measure:
     async def _puts(self, own: set[int]) -> None:
         base = MEMORY if MEMORY.is_dir() else self._folder
         for load in LOADS:
+            found: list[tuple[float, float]] = []
             for count in (0, SLAVES):
                 with tempfile.TemporaryDirectory(prefix="metaq-slaves-", dir=base) as memory:
                     async with site(self._folder, {"test": SYNCED.partitions}) as place, AsyncExitStack() as stack:
@@ -160,15 +163,21 @@ class Measure:
                             place.home(f"slave{number}").symlink_to(Path(memory) / str(number))
                             slave = await stack.enter_async_context(place.slave(SYNCED, number))
                             os.setpriority(os.PRIO_PROCESS, slave.process.pid, 19)
-                        await self._put(master, load, f"put {load.name}, {count or 'no'} slaves")
+                        found.append(await self._put(master, load, f"put {load.name}, {count or 'no'} slaves"))
+            (rate, time), (with_slaves, its_time) = found
+            self.add(f"put {load.name}, rate with slaves", with_slaves / rate, "of that without")
+            self.add(f"put {load.name}, own work with slaves", time / its_time, "of what it could carry without")
 
-    async def _put(self, master: Running, load: Load, case: str) -> None:
+    async def _put(self, master: Running, load: Load, case: str) -> tuple[float, float]:
+        """Return messages per second, and the seconds of processor that the master takes for one."""
         await loads.put_each(master.port, SYNCED.partitions)
         await loads.put(master.port, load, SYNCED.partitions, 1.0, 0)
         before = processor_time(master)
         puts = await loads.put(master.port, load, SYNCED.partitions, self._sizes.seconds, 0)
         self.add(case, puts.rate, "messages/s")
-        self.add(f"{case}, processor time", (processor_time(master) - before) / puts.messages * 1e6, "µs")
+        time = (processor_time(master) - before) / puts.messages
+        self.add(f"{case}, processor time", time * 1e6, "µs")
+        return puts.rate, time
 
 
 def processor_time(served: Served) -> float:
