@@ -57,9 +57,9 @@ def losses(status: SlaveStatus, *, met: bool) -> str:
     lacking = [each for each in status.copying.partitions if each.lag]
     unknown = [each for each in status.copying.partitions if each.error or not each.complete]
     if lacking:
-        count = "an unknown number of" if status.messages is None else f"about {status.messages}"
+        count = "an unknown number of" if status.total.messages is None else f"about {status.total.messages}"
         where = _named(f"{each.key} from {each.end} to {each.master_end}" for each in lacking)
-        return f"{status.copying.lag} bytes, {count} messages, are at the master only: {where}"
+        return f"{status.total.bytes} bytes, {count} messages, are at the master only: {where}"
     if unknown:
         return f"what the master has more is not known of {_named(_why(each) for each in unknown)}"
     return ""
