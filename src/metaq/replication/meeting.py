@@ -3,13 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from metaq.cluster.master import Master
+from metaq.config.model import BrokerConfig
 from metaq.config.taking import read_theirs
 from metaq.errors import ClientError, ConfigError, MetaqError, Refused
 from metaq.model import BrokerAddress
 from metaq.ports import World
+from metaq.replication import dropped
+from metaq.replication.dropped import Dropped
 from metaq.replication.role import Serving
 from metaq.replication.syncing import Syncing, ask_config
 from metaq.store.awaiting import in_thread
@@ -32,7 +36,7 @@ class Meeting:
         self,
         broker: Serving,
         world: World,
-        syncing: Syncing | None,
+        taking: tuple[Syncing, Dropped] | None,
         follow: Callable[[Master], None],
         follow_out: Callable[[], None],
     ) -> None:
@@ -40,7 +44,8 @@ class Meeting:
         self.config_problem: str | None = None
         self._broker = broker
         self._world = world
-        self._syncing = syncing
+        self._syncing = None if taking is None else taking[0]
+        self._dropped = None if taking is None else taking[1]
         self._follow = follow
         self._follow_out = follow_out
         self.has_met = False  # a master was followed
@@ -76,10 +81,12 @@ class Meeting:
     async def run(self) -> None:
         """Ask masters until cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._hear_something()
             master = self._master
-            if master.address is None or self.paused or self._is_met(master):
+            if master.address is None or self.paused:
+                continue
+            if self._is_met(master):
+                await self._look_again(master.address)
                 continue
             if await self._ask(master, master.address):
                 self._met = master
@@ -95,6 +102,33 @@ class Meeting:
                     await self._news.wait()
             except TimeoutError:
                 self._news.set()
+
+    async def _hear_something(self) -> None:
+        """Return when there is news, or the master is to be asked again about topics that it has not any more."""
+        patience = dropped.SURE if self._dropped is not None and self._dropped.pending else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._news.wait()
+        self._news.clear()
+
+    async def _look_again(self, address: BrokerAddress) -> None:
+        """Ask a master that is followed, where topics are missing there; move aside what it has dropped."""
+        if self._dropped is None or not self._dropped.pending:
+            return
+        try:
+            theirs = await self._read(await ask_config(self._world, address))
+        except (ClientError, ConfigError):
+            return  # it is asked again
+        if theirs.broker_id != self._broker.config.broker_id:
+            return
+        for topic in self._dropped.learn(theirs):
+            if topic in self._master.partitions:
+                continue  # it is registered, again or still
+            await self._dropped.move(topic)
+            if topic in self._master.partitions and self._is_met(self._master):  # since a moment ago: from the start
+                rest = {name: count for name, count in self._master.partitions.items() if name != topic}
+                self._follow(self._master._replace(partitions=rest))
+                self._follow(self._master)
 
     def _is_met(self, master: Master) -> bool:
         """Tell whether nothing has changed since it was asked that would make it say something else."""
@@ -117,20 +151,26 @@ class Meeting:
             except ClientError as exc:
                 self.problem = f"the master does not say its configuration: {exc}"
                 return False
-            self.problem = await self._misfit(theirs, address)
+            try:
+                said = await self._read(theirs)
+            except ConfigError as exc:
+                self.config_problem = str(exc)
+                said = None  # a Java broker may have started with what we refuse
+            self.problem = None if said is None else self._misfit(said.broker_id, address)
             if self.problem is None:
                 await self._take(theirs)
+                if said is not None and self._dropped is not None:
+                    self._dropped.learn(said)
                 return True
         self._follow(master._replace(address=None))
         return False
 
-    async def _misfit(self, theirs: bytes, address: BrokerAddress) -> str | None:
+    async def _read(self, theirs: bytes) -> BrokerConfig:
+        """Read a master's server.ini in a thread. Raises ConfigError."""
+        return await in_thread(self._world, "metaq-sync", lambda: read_theirs(theirs))
+
+    def _misfit(self, broker_id: int, address: BrokerAddress) -> str | None:
         """Return why the broker there is none to be copied."""
-        try:
-            broker_id = (await in_thread(self._world, "metaq-sync", lambda: read_theirs(theirs))).broker_id
-        except ConfigError as exc:
-            self.config_problem = str(exc)
-            return None  # a Java broker may have started with what we refuse
         own = self._broker.config
         if broker_id == own.broker_id:
             return None

@@ -19,6 +19,9 @@ class Serving(Reloading, Protocol):
     async def announce(self) -> None:
         """Register it again. Raises RegistryError."""
 
+    async def forget(self, topic: str) -> None:
+        """Have ZooKeeper forget a topic; return when it has."""
+
     async def withdraw(self) -> None:
         """Have it leave ZooKeeper, and serve on."""
 

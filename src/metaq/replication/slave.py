@@ -25,6 +25,7 @@ from metaq.config.slave import SlaveConfig, load
 from metaq.errors import ConfigError, Unsupported
 from metaq.model import TopicPartition
 from metaq.ports import World
+from metaq.replication.dropped import Dropped
 from metaq.replication.follower import Follower
 from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
@@ -134,9 +135,12 @@ class Slave:
         number = self._world.random.randrange(1 << 128)
         name = consumer_name(group, f"{serving.address.host}-{os.getpid()}-{number:032x}")
         presence = Presence(registry, root, group, name)
-        syncing = None if self._config.sync is None else Syncing(self._config.sync, serving, self._world)
         meeting = self._meeting = Meeting(
-            serving, self._world, syncing, lambda m: follower.follow(m.address, m.partitions), follower.follow_out
+            serving,
+            self._world,
+            self._taking(serving),
+            lambda m: follower.follow(m.address, m.partitions),
+            follower.follow_out,
         )
 
         def hear(master: Master) -> None:
@@ -152,6 +156,15 @@ class Slave:
                     tasks.create_task(part.run())
         finally:
             await watch.close()
+
+    def _taking(self, serving: Serving) -> tuple[Syncing, Dropped] | None:
+        """Return what takes over the master's topics, if these are to be taken over."""
+        if self._config.sync is None:
+            return None
+        assert self._broker is not None
+        broker = self._broker
+        dropped = Dropped(broker.store, broker.topics.has, serving.forget)
+        return Syncing(self._config.sync, serving, self._world), dropped
 
     async def promote(self, *, force: bool, wait: float, rest: Sequence[str] = ()) -> str:
         """Become the master, once nothing stands in the way; return what is lost by that, "": nothing.

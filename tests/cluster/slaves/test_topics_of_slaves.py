@@ -9,8 +9,9 @@ from metaq.cluster.topic_nodes import Progress
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.config.editing import Action, TopicChange
 from metaq.config.slave import Sync
+from metaq.replication import dropped
 from tests.cluster.conftest import DEADLINE, until, until_async
-from tests.cluster.slaves.sites import Sites, same
+from tests.cluster.slaves.sites import TOPICS, Site, Sites, same
 
 
 async def test_what_a_command_changes_at_the_master_reaches_its_slave(sites: Sites, tree: ZooKeeperClient) -> None:
@@ -49,6 +50,36 @@ async def test_what_a_command_changes_at_the_master_reaches_its_slave(sites: Sit
     await master.put("orders", 2, b"a new one")
     await until(lambda: partitions() == 3)
     await until(lambda: slave.bounds().get("orders-2") == master.bounds()["orders-2"])
+
+
+async def test_a_slave_moves_aside_what_its_master_has_dropped_and_nothing_for_less_than_that(
+    sites: Sites, tree: ZooKeeperClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dropped, "SURE", 0.2)
+    with_orders = f"{TOPICS}[topic=orders]\n"
+    site = sites.site("master", topics=with_orders)
+    follower, keeping = sites.slave(1), sites.slave(2, sync=None, topics=with_orders)
+    master, slave, keeper = await site.start(), await follower.start(), await keeping.start()
+    await master.put("orders", 1, b"a", b"b")
+    await master.put("test", 0, b"c")
+    await same(master, slave, keeper)
+    await master.end()
+    await until(lambda: slave.slave.status().master is None)
+    await site.start()  # it was away with all its topics: nothing was dropped
+    await until(lambda: slave.slave.status().state == "current")
+    assert slave.bounds() == master.bounds()
+    await master.broker.running.changes.apply(TopicChange(Action.DROP, "orders"))
+    await until(lambda: "orders-1" not in slave.bounds())
+    await until_async(lambda: registered(tree, "orders", ["1-s2"]))
+    assert slave.bounds() == master.bounds()
+    assert aside(slave, "orders-1") == aside(master, "orders-1") != {}
+    assert caplog.text.count("topic orders: the master has dropped it; what was copied is kept in") == 1
+    assert "orders-1" in keeper.bounds()
+
+
+def aside(site: Site, partition: str) -> dict[str, bytes]:
+    folder = site.folder / "data" / "pymetaq" / "aside"
+    return {path.name: path.read_bytes() for path in folder.glob(f"{partition}@*")}
 
 
 async def registered(tree: ZooKeeperClient, topic: str, members: list[str]) -> bool:
