@@ -7,8 +7,8 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from bench.plan import one_line, say
 from bench.processes import Served, ServerFailed
 from bench.report_cells import cell
 from bench.samples import Sample, Samples
-from bench.slaves import Lag, Site, check_equal, copied, java_slave, quantile, site
+from bench.slaves import Lag, Site, check_equal, copied, java_slave, put_at, quantile, site
 from metaq import record
 from tests.faults.pressing import Client
 
@@ -37,6 +37,8 @@ MESSAGES: Final = 500_000  # that the original's slave was measured with
 SYNCED, UNSYNCED = Setting(synced=True, partitions=16), Setting(synced=False, partitions=16)
 SETTINGS: Final = {"threshold 0": SYNCED, "threshold 1000": UNSYNCED}
 RATE: Final = 5000  # messages per second, of which the lag is measured
+STEADY: Final = 30_000  # messages per second, at which masters with and without slaves do the same beside
+OF_WITHOUT: Final = "of what it could carry without"
 LOADS: Final = (Load(50, 1, 0.0), Load(50, 20, 0.0))
 SLAVES: Final = 2
 MEMORY: Final = Path("/dev/shm")
@@ -52,7 +54,8 @@ from the send to the master until read at the slave, {RATE:,} messages of {BODY_
 synced. Puts with {SLAVES} slaves: the master has a processor for itself, the load and then the slaves share the rest;
 the slaves' files are in memory, as if their disks were others. `processor time`: what the master takes for a message.
 `own work`: this time without slaves by that with them, what a master carries whose load and slaves have processors of
-their own; `rate` is as it was measured, all on the processors there are.
+their own, surest at {STEADY:,} messages a second, where the load is the same; `rate` is as it was measured, all on the
+processors there are.
 
 | Case | Value |
 |---|---|"""
@@ -149,28 +152,40 @@ class Measure:
             os.sched_setaffinity(0, rest)
 
     async def _puts(self, own: set[int]) -> None:
-        base = MEMORY if MEMORY.is_dir() else self._folder
         for load in LOADS:
             found: list[tuple[float, float]] = []
             for count in (0, SLAVES):
-                with tempfile.TemporaryDirectory(prefix="metaq-slaves-", dir=base) as memory:
-                    async with site(self._folder, {"test": SYNCED.partitions}) as place, AsyncExitStack() as stack:
-                        master = await stack.enter_async_context(place.master(SYNCED))
-                        for thread in Path(f"/proc/{master.process.pid}/task").iterdir():
-                            os.sched_setaffinity(int(thread.name), own)
-                        for number in range(1, count + 1):
-                            (Path(memory) / str(number)).mkdir()
-                            place.home(f"slave{number}").symlink_to(Path(memory) / str(number))
-                            slave = await stack.enter_async_context(place.slave(SYNCED, number))
-                            os.setpriority(os.PRIO_PROCESS, slave.process.pid, 19)
-                        found.append(await self._put(master, load, f"put {load.name}, {count or 'no'} slaves"))
+                async with self._beside(count, own) as master:
+                    found.append(await self._put(master, load, f"put {load.name}, {slaves(count)}"))
             (rate, time), (with_slaves, its_time) = found
             self.add(f"put {load.name}, rate with slaves", with_slaves / rate, "of that without")
-            self.add(f"put {load.name}, own work with slaves", time / its_time, "of what it could carry without")
+            self.add(f"put {load.name}, own work with slaves", time / its_time, OF_WITHOUT)
+        times: list[float] = []
+        for count in (0, SLAVES):
+            async with self._beside(count, own) as master:
+                times.append(await self._put_steadily(master))
+            self.add(f"put {STEADY:,}/s, {slaves(count)}, processor time", times[-1] * 1e6, "µs")
+        self.add(f"put {STEADY:,}/s, own work with slaves", times[0] / times[1], OF_WITHOUT)
+
+    @asynccontextmanager
+    async def _beside(self, count: int, own: set[int]) -> AsyncIterator[Running]:
+        """Run a master with a message in each partition and so many slaves beside it."""
+        base = MEMORY if MEMORY.is_dir() else self._folder
+        with tempfile.TemporaryDirectory(prefix="metaq-slaves-", dir=base) as memory:
+            async with site(self._folder, {"test": SYNCED.partitions}) as place, AsyncExitStack() as stack:
+                master = await stack.enter_async_context(place.master(SYNCED))
+                for thread in Path(f"/proc/{master.process.pid}/task").iterdir():
+                    os.sched_setaffinity(int(thread.name), own)
+                for number in range(1, count + 1):
+                    (Path(memory) / str(number)).mkdir()
+                    place.home(f"slave{number}").symlink_to(Path(memory) / str(number))
+                    slave = await stack.enter_async_context(place.slave(SYNCED, number))
+                    os.setpriority(os.PRIO_PROCESS, slave.process.pid, 19)
+                await loads.put_each(master.port, SYNCED.partitions)
+                yield master
 
     async def _put(self, master: Running, load: Load, case: str) -> tuple[float, float]:
         """Return messages per second, and the seconds of processor that the master takes for one."""
-        await loads.put_each(master.port, SYNCED.partitions)
         await loads.put(master.port, load, SYNCED.partitions, 1.0, 0)
         before = processor_time(master)
         puts = await loads.put(master.port, load, SYNCED.partitions, self._sizes.seconds, 0)
@@ -178,6 +193,21 @@ class Measure:
         time = (processor_time(master) - before) / puts.messages
         self.add(f"{case}, processor time", time * 1e6, "µs")
         return puts.rate, time
+
+    async def _put_steadily(self, master: Running) -> float:
+        """Return the seconds of processor that the master takes for a message at a rate that it has time for."""
+        client = await Client.dial(master.port)
+        await put_at(client, STEADY, 1.0, SYNCED.partitions, BODY_SIZE)
+        before = processor_time(master)
+        sent = await put_at(client, STEADY, self._sizes.seconds, SYNCED.partitions, BODY_SIZE)
+        used = processor_time(master) - before
+        client.transport.abort()
+        return used / sent
+
+
+def slaves(count: int) -> str:
+    """Return how many there are, in words."""
+    return f"{count or 'no'} slaves"
 
 
 def processor_time(served: Served) -> float:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -188,6 +189,21 @@ class Lag:
             for at in range(20, len(part.data), 20 + STAMP + len(self._padding)):
                 self.seconds.append((now - int.from_bytes(part.data[at : at + STAMP], "big")) / 1e9)
         self._ask()
+
+
+async def put_at(client: Client, rate: int, seconds: float, partitions: int, size: int) -> int:
+    """Put messages of `size` bytes at a steady rate; return how many. Replies are not waited for."""
+    body = bytes(size)
+    line = b"put test %d %d 0 " + b"%d" % (zlib.crc32(body) & 0x7FFFFFFF) + b" %d\r\n"
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    sent = 0
+    while (now := loop.time() - began) < seconds:
+        due = range(sent, int(now * rate))
+        client.transport.write(b"".join(line % (n % partitions, size, n) + body for n in due))
+        sent += len(due)
+        await asyncio.sleep(TICK)
+    return sent
 
 
 def quantile(values: list[float], part: float) -> float:
