@@ -25,6 +25,7 @@ from bench.processes import serving
 from bench.report_cells import cell
 from bench.samples import Sample, Samples
 from metaq.model import TopicPartition
+from metaq.record import HEADER_SIZE
 from tests.faults.pressing import PATIENCE, Client, Pressing, dial_many, looking, most_connections
 
 READERS: Final = (100, 400)  # what they leave unread is below what all may together, and above
@@ -32,6 +33,7 @@ PRODUCERS: Final = 16
 WINDOW: Final = 50  # puts under way of each
 SIZE: Final = 1000  # bytes of a body
 CHUNK: Final = 1 << 20  # bytes of a get of the deaf
+RECORD: Final = 4 << 10  # bytes of a record of that log: every get begins with one, as those of consumers do
 CHUNKS: Final = 4  # gets of each of them
 SIP: Final = 64 << 10  # bytes of a get of the slow reader
 PAUSE: Final = 0.02  # seconds between its gets
@@ -102,33 +104,50 @@ class Course:
 
 
 class Hearing:
-    """One reader that asks for a whole log at once; `right` counts the bytes that came as they must."""
+    """One reader that asks for a whole log at once; `right` counts the bytes that came as they must.
+
+    A reply may bring less than was asked for, while memory is scarce: for the rest it asks when it reads again, from
+    the last whole record on, as consumers do.
+    """
 
     def __init__(self, client: Client, log: list[bytes]) -> None:
         self.client = client
         self.right = 0
+        self.whole = asyncio.Event()
         self._log = log
-        self._next = 0
+        self._missing: list[tuple[int, int]] = []  # offsets, first and behind the last, as replies are to bring them
         client.replied = self._replied
         client.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
 
     def ask(self) -> None:
         """Stop reading, and ask for everything from the beginning."""
         self.client.transport.pause_reading()
-        self._next = 0
-        gets = (b"get read g 0 %d %d %d\r\n" % (number * CHUNK, CHUNK, number) for number in range(CHUNKS))
-        self.client.transport.write(b"".join(gets))
+        self.whole.clear()
+        for number in range(CHUNKS):
+            self._get(number * CHUNK, (number + 1) * CHUNK)
+
+    def _get(self, start: int, end: int) -> None:
+        self._missing.append((start, end))
+        self.client.transport.write(b"get read g 0 %d %d %d\r\n" % (start, end - start, start))
 
     def _replied(self, status: bytes, opaque: int, body: bytes) -> None:
-        assert (status, opaque) == (b"value", self._next), f"{status!r} of get {opaque} instead of {self._next}"
-        assert body == self._log[opaque], f"get {opaque} brought other bytes"
-        self._next += 1
-        self.right += len(body)
+        start, end = self._missing.pop(0)
+        assert (status, opaque) == (b"value", start), f"{status!r} of get {opaque} instead of {start}"
+        begin = start % CHUNK
+        assert len(body) >= RECORD, "no whole record"
+        assert body == self._log[start // CHUNK][begin : begin + min(len(body), end - start)], "other bytes"
+        whole = len(body) // RECORD * RECORD
+        self.right += whole
+        if start + whole < end:
+            self._get(start + whole, end)
+        elif not self._missing:
+            self.whole.set()
 
-    async def hear(self, count: int) -> None:
-        """Read again, until so many replies have come."""
+    async def hear(self) -> None:
+        """Read again, until everything has come."""
         self.client.hear()
-        await self.client.until(count)
+        async with asyncio.timeout(PATIENCE):
+            await self.whole.wait()
 
 
 @asynccontextmanager
@@ -145,10 +164,10 @@ async def broker(folder: Path) -> AsyncIterator[Running]:
 async def fill(port: int) -> list[bytes]:
     """Put a log of so many gets; return what each of them brings, as one gets it who reads all the time."""
     client = await Client.dial(port)
-    size = 1 << 16
-    for number in range(CHUNKS * CHUNK // size):
-        client.transport.write(b"put read 0 %d 0 -1 %d\r\n%b" % (size, number, number.to_bytes(2, "big") * (size // 2)))
-        await client.until(number + 1)
+    size = RECORD - HEADER_SIZE
+    for number in range(CHUNKS * CHUNK // RECORD):
+        client.transport.write(b"put read 0 %d 0 -1 %d\r\n%b" % (size, number, number.to_bytes(4, "big") * (size // 4)))
+    await client.until(CHUNKS * CHUNK // RECORD)
     parts: list[bytes] = []
     client.replied = lambda status, opaque, body: parts.append(body)
     before = client.count
@@ -161,15 +180,22 @@ async def fill(port: int) -> list[bytes]:
 
 
 async def sip(client: Client, course: Course) -> None:
-    """Read the log slowly, again and again, and note how long each get takes."""
+    """Read the log slowly, again and again, and note how long each get takes, with those for what it left out."""
     loop = asyncio.get_running_loop()
-    began, count = loop.time(), 0
+    began, offset, got = loop.time(), 0, 0
+
+    def replied(status: bytes, opaque: int, body: bytes) -> None:
+        nonlocal got
+        assert status == b"value", f"{status!r} of a get at {opaque}"
+        got += len(body) // RECORD * RECORD
+
+    client.replied = replied
     while True:
-        asked = loop.time()
-        offset = count * SIP % (CHUNKS * CHUNK)
-        client.transport.write(b"get read g 0 %d %d %d\r\n" % (offset, SIP, count))
-        count += 1
-        await client.until(count)
+        asked, got = loop.time(), 0
+        while got < SIP:
+            client.transport.write(b"get read g 0 %d %d %d\r\n" % (offset + got, SIP - got, offset + got))
+            await client.until(client.count + 1)
+        offset = (offset + SIP) % (CHUNKS * CHUNK)
         course.waits.append((asked - began, loop.time() - asked))
         await asyncio.sleep(PAUSE)
 
@@ -191,7 +217,7 @@ async def take_turns(course: Course, readers: list[Hearing], turns: int, seconds
     """Let the readers be deaf and read again in turns, with time alone between; note when."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for turn in range(turns):
+    for _ in range(turns):
         start = loop.time() - began
         await asyncio.sleep(seconds)
         deaf = loop.time() - began
@@ -199,7 +225,7 @@ async def take_turns(course: Course, readers: list[Hearing], turns: int, seconds
             reader.ask()
         await asyncio.sleep(seconds)
         again = loop.time() - began
-        await asyncio.gather(*(reader.hear((turn + 1) * CHUNKS) for reader in readers))
+        await asyncio.gather(*(reader.hear() for reader in readers))
         end = loop.time() - began
         course.phases += [Phase(ALONE, start, deaf), Phase(DEAF, deaf, again), Phase(AGAIN, again, end)]
 

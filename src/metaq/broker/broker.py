@@ -172,7 +172,7 @@ class Broker:
             count = len(replies)
             self._other(peer, command, replies)
             size += sum(map(len, replies[count:]))
-            if size > _MOST_AT_ONCE or peer.full():
+            if size > _MOST_AT_ONCE or size >= peer.share() or peer.full():
                 if replies:
                     peer.send_parts(replies)
                 replies, size = [], 0

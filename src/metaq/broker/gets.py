@@ -59,13 +59,13 @@ class Gets:
         if wait and max_size > 0 and self.at_end(target, offset):
             return None  # what find would raise takes longer
         try:
-            found = self.find(target, offset, max_size)[1]
+            found = self.find(target, offset, max_size, peer.share())[1]
         except RequestError as exc:
             if wait and exc.status is Status.NOT_FOUND and self.may_come(target, offset):
                 return None
             return [self._refuse(command, exc)]
         if isinstance(found, Cold):
-            size = found.size + sum(map(len, found.rest))
+            size = found.takes
             peer.owe(size)
             self._store.read_cold(found, partial(self._send_cold, peer, command, size))
             return []
@@ -78,8 +78,11 @@ class Gets:
             command, PartitionNotFound(*command.target) if log is None else NothingAtOffset(command.offset)
         )
 
-    def find(self, target: TopicPartition, offset: int, max_size: int) -> tuple[PartitionLog, Parts | Cold]:
-        """Return a log and what is in it at the offset. Raises RequestError, what the reply says then."""
+    def find(self, target: TopicPartition, offset: int, max_size: int, share: int) -> tuple[PartitionLog, Parts | Cold]:
+        """Return a log and what is in it at the offset. Raises RequestError, what the reply says then.
+
+        That is at most `share` bytes, but the first record whole: clients ask for more when there is none, or fail.
+        """
         self._topics.check_open(target)
         log = self._store.get(target)
         if log is None:
@@ -88,7 +91,10 @@ class Gets:
             raise BadRequest(f"Bad request,invalid max size:{max_size}")
         if offset > log.readable and (offset == LATEST or (self._tell_end and not self.is_slave)):
             raise OffsetMoved(log.readable)
-        return log, self._store.slice(log, offset, min(max_size, self.max_size))
+        most = min(max_size, self.max_size)
+        if share < most:
+            return log, self._store.slice_first(log, offset, share, most)
+        return log, self._store.slice(log, offset, most)
 
     def at_end(self, target: TopicPartition, offset: int) -> bool:
         """Return whether a get at this offset is sure to find nothing there yet: the most frequent case, at once."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from metaq.broker.gets import Gets
 from metaq.broker.ports import Buffer, Peer
@@ -15,6 +16,8 @@ from metaq.protocol.parts import Stamped, pack_stamps
 from metaq.store.log import PartitionLog
 from metaq.store.reader import Cold, Parts
 from metaq.store.store import MessageStore
+
+_LEAST: Final = 64 << 10  # bytes: who gets less of many partitions knows that nothing was left out for want of room
 
 
 class _Part:
@@ -110,9 +113,10 @@ class Many:
             exc = BadRequest(f"Bad request,invalid max size:{command.max_size}")
             return [result(exc.status, str(exc), command.opaque)]
         reply = _Reply(peer, command.opaque, command.stamps)
-        room = min(command.max_size, self._gets.max_size)
+        share = max(_LEAST, peer.share())
+        room = min(command.max_size, self._gets.max_size, share)
         for nth, want in self._gets.beyond(command.wants):
-            part = self._part(reply, nth, want)
+            part = self._part(reply, nth, want, share)
             if part is not None:
                 reply.parts.append(part)
                 room -= part.size
@@ -130,11 +134,11 @@ class Many:
             self._gets.count(want.target, NothingAtOffset(want.offset))
         return value_head(0, command.opaque)
 
-    def _part(self, reply: _Reply, nth: int, want: Want) -> _Part | None:
+    def _part(self, reply: _Reply, nth: int, want: Want, share: int) -> _Part | None:
         target, offset, max_size = want
         part = _Part(nth, want)
         try:
-            log, data = self._gets.find(target, offset, max_size)
+            log, data = self._gets.find(target, offset, max_size, share)
             part.base = log.base if offset >= log.base else log.segment_of(offset)[0]
             part.take(data)
             part.log = log
@@ -154,7 +158,7 @@ class Many:
         reply.missing = len(cold)
         if not cold:
             return False
-        reply.owed = sum(part.size for part, _ in cold)
+        reply.owed = sum(data.takes for _, data in cold)
         reply.peer.owe(reply.owed)
         for part, want in cold:
             self._store.read_cold(want, partial(self._brought, reply, part))

@@ -45,6 +45,9 @@ class Peer(Receiver, Protocol):
     def crowded(self) -> bool:
         """Return whether so much waits for all peers together that one who asks for more must wait for its turn."""
 
+    def share(self) -> int:
+        """Return how many bytes a reply should bring at most: less while much waits for all peers together."""
+
     def copies(self) -> None:
         """Hear that the peer copies the log; it may be said again and again."""
 

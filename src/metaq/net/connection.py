@@ -53,6 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         self._decoder = Decoder(limits)
         self._feed = self._decoder.feed
         self._connections = connections
+        self.share = connections.sending.share
         self._transport: asyncio.Transport | None = None
         self._slow = False  # the peer does not read
         self._owed = 0  # bytes that the disk is to bring for it
@@ -167,7 +168,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def full(self) -> bool:
         """Return whether so much waits for the peer, sent or to come from the disk, that it should get no more."""
-        return self._slow or self._owed > HIGH_WATER
+        return self._slow or self._owed > HIGH_WATER or (self._owed > 0 and self._owed >= self.share())
 
     def crowded(self) -> bool:
         """Return whether so much waits for all peers together that who asks for more must wait for its turn."""
@@ -266,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
             self._unsent += self._last
             self._connections.sending.take(self, self._last)
         self._transport.writelines(parts)
-        if self._last > _HIGH_WATER_SENT and not self._slow and self.unread():
+        if not self._slow and (self._last > _HIGH_WATER_SENT or self.share() <= _HIGH_WATER_SENT) and self.unread():
             self._transport.set_write_buffer_limits(0)  # slow at once: however little is left of it, all of it is kept
 
     def finish(self) -> None:

@@ -2,13 +2,20 @@
 
 One room is for bodies that are being received, one for replies that wait to be read. Both are bounded whatever peers
 do; without that, 5,000 peers that each begin a body of 8 MiB, or never read, would take 40 GB.
+
+Replies can be shorter than asked for, bodies cannot. So the more of their room is taken the less one reply may bring
+(dynamic thresholds: Choudhury and Hahne, 1998): those who never read have little of it each, and who reads goes on.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
+FLOOR: Final = 16 << 10  # bytes: the least share
 _AT_ONCE: Final = 16  # members that go on in one turn of the loop
+_RESERVE: Final = 96 << 20  # bytes that are left to shares of `FLOOR`: as many as 6,144 of them
+_PART: Final = 64  # a share is this part of what is left beside that
+_WHOLE: Final = 1 << 20  # bytes: while shares would be as large, nobody is kept from taking more
 
 
 class Member(Protocol):
@@ -37,12 +44,21 @@ class Room:
         self._holders: dict[Member, tuple[int, float]] = {}  # bytes, and since when; the oldest first
         self.line: dict[Member, tuple[Callable[[], None], float]] = {}
         self._waking = False
+        self._easy = (
+            most - _RESERVE - _PART * _WHOLE
+        )  # bytes that may be taken while shares are as large as anybody asks
         self._time = asyncio.get_running_loop().time
 
     @property
     def scarce(self) -> bool:
         """Whether who asks now must wait."""
         return self.closed or self.used >= self.most or bool(self.line)
+
+    def share(self) -> int:
+        """Return how many bytes who can do with less should take now, at least `FLOOR`."""
+        if self.used <= self._easy:
+            return self.most
+        return max(FLOOR, (self.most - _RESERVE - self.used) // _PART)
 
     def take(self, member: Member, size: int) -> None:
         """Count bytes that a member has, without asking whether there is room."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from metaq.errors import NothingAtOffset, OffsetMoved
 from metaq.ports import Files, Worker
+from metaq.record import HEADER_SIZE
 from metaq.store.log import PartitionLog, segment_name
 
 Buffer = bytes | bytearray | memoryview
@@ -19,6 +20,12 @@ class Cold(NamedTuple):
     position: int
     size: int
     rest: Parts  # what follows, from the tail
+    most: int = 0  # bytes that are read instead of `size` where the first record is as long
+
+    @property
+    def takes(self) -> int:
+        """The most bytes that it may bring."""
+        return max(self.size, self.most) + sum(map(len, self.rest))
 
 
 class _Pin:
@@ -75,6 +82,20 @@ class Reader:
         rest: Parts = list(log.slice_tail(log.moved, end)) if end > log.moved else []
         return self._from_file(Cold(log.directory, base, offset - base, size, rest))
 
+    def slice_first(self, log: PartitionLog, offset: int, least: int, most: int) -> Parts | Cold:
+        """Return what `slice` does of `least` bytes, or more: the first record whole, if that is in `most` bytes.
+
+        The offset need not be where a record begins: what stands there instead of a length brings `most` bytes at most.
+        """
+        found = self.slice(log, offset, least)
+        if not isinstance(found, Cold):
+            need = _first(found[0], most)
+            return found if need <= sum(map(len, found)) else self.slice(log, offset, need)
+        if found.rest:
+            return found  # the first record ends before the tail
+        end = min(log.segment_of(offset)[1], log.readable, log.moved, offset + most)
+        return found._replace(most=end - offset)
+
     def _from_file(self, want: Cold) -> Parts | Cold:
         name = (want.directory, want.base)
         fd = self._open.pop(name, None)
@@ -98,7 +119,7 @@ class Reader:
 
         def work() -> tuple[int | None, bytes]:
             if fd is not None:
-                return fd, self._files.pread(fd, want.size, want.position)
+                return fd, self._read(fd, want)
             return self._open_and_read(want)
 
         def finish(result: tuple[int | None, bytes] | None, error: BaseException | None) -> None:
@@ -109,16 +130,21 @@ class Reader:
                 done(None, error)
                 return
             data = result[1]
-            done([data, *want.rest] if len(data) == want.size else [data], None)
+            done([data, *want.rest] if len(data) >= want.size else [data], None)
 
         self._worker.submit(work, finish)
+
+    def _read(self, fd: int, want: Cold) -> bytes:
+        data = self._files.pread(fd, want.size, want.position)
+        need = _first(data, want.most)
+        return data if need <= len(data) else self._files.pread(fd, need, want.position)
 
     def _open_and_read(self, want: Cold) -> tuple[int | None, bytes]:
         """Return what is wanted and the file opened for it, None if it is closed again. In the thread."""
         opened = self._files.open(f"{want.directory}/{segment_name(want.base)}")
         keep = False
         try:
-            data = self._files.pread(opened, want.size, want.position)
+            data = self._read(opened, want)
             keep = self._handed - self._taken < self._most_ahead
         finally:
             if not keep:
@@ -172,3 +198,8 @@ class Reader:
             if name not in self._pins:
                 self._files.close(self._open.pop(name))
                 return
+
+
+def _first(data: Buffer, most: int) -> int:
+    """Return how long the record is that data begins with, at most `most`; if it is none, any number up to that."""
+    return min(HEADER_SIZE + int.from_bytes(data[:4], "big", signed=True), most)

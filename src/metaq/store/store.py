@@ -46,9 +46,9 @@ def place_of(config: BrokerConfig) -> Place:
 class MessageStore:
     """The message log of one broker. For one event loop; nothing here is awaited on the way of a put or a get.
 
-    `append` and `commit` are those of `Rounds`, `slice` and `read_cold` those of `Reader`, `cut`, `drop`, `set_aside`
-    and `move_aside` those of `Endings`. `failed` is called once,
-    with the error, if the journal cannot be written any more; the broker must end then.
+    `append` and `commit` are those of `Rounds`, `slice`, `slice_first` and `read_cold` those of `Reader`, `cut`,
+    `drop`, `set_aside` and `move_aside` those of `Endings`. `failed` is called once, with the error, if the journal
+    cannot be written any more; the broker must end then.
     """
 
     def __init__(self, config: BrokerConfig, world: World, opened: Opened, writer: PartitionFiles) -> None:
@@ -84,7 +84,7 @@ class MessageStore:
         self.housekeeping.journal_limit = config.journal_limit
         self.housekeeping.boot_id = boot_id.hex()
         self.append, self.commit = self.rounds.append, self.rounds.commit
-        self.slice, self.read_cold = self.reader.slice, self.reader.read_cold
+        self.slice, self.slice_first, self.read_cold = self.reader.slice, self.reader.slice_first, self.reader.read_cold
         self.endings = endings = Endings(self, self._logs, world.files, f"{self._place.own}/aside")
         self.cut, self.drop = endings.cut, endings.drop
         self.set_aside, self.move_aside = endings.set_aside, endings.move_aside
