@@ -1,12 +1,12 @@
 """docs/synchronous-pair.md as people do it: two homes, one slave that dies and comes back, and what is said of it."""
 
-import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from metaq.cli.control import ask
 from metaq.cli.home import Home
 from metaq.testing import Coordinator
 from tests.cli.homes import INI, kill, made_home, until
@@ -22,8 +22,7 @@ def server(home: Home, *words: str) -> str:
 
 def port_of(home: Home) -> int:
     """Return the port of a broker that runs."""
-    told = json.loads(server(home, "status", "--json"))
-    return int(told["address"].rpartition(":")[2])
+    return int(str(ask(home.socket, "status")["address"]).rpartition(":")[2])
 
 
 class Client:

@@ -1,5 +1,6 @@
 """Slaves as people start and look after them: the script of a home, its files as those of the deployment."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,8 @@ import pytest
 from metaq.cli.control import ask
 from metaq.cli.home import Home
 from metaq.cli.main import run
+from metaq.errors import ConfigError
+from metaq.replication.slave import from_file
 from metaq.testing import Coordinator
 from tests.cli.homes import made_home, until
 from tests.cli.test_script import script
@@ -44,11 +47,16 @@ def metaq_server(home: Home, *words: str) -> str:
     return done.stdout
 
 
-def stats(home: Home, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Return what `metaq server stats` prints, in this process: another one costs more than all it does."""
+def stdout(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return what a `metaq` command prints, in this process: another one costs more than all it does."""
     capsys.readouterr()
-    assert run(["server", "stats", *words, "--home", str(home.path)]) == 0
+    assert run(words) == 0
     return capsys.readouterr().out
+
+
+def stats(home: Home, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return what `metaq server stats` prints."""
+    return stdout(capsys, "server", "stats", *words, "--home", str(home.path))
 
 
 def has_all(home: Home) -> bool:
@@ -62,10 +70,8 @@ def has_all(home: Home) -> bool:
 def brokers(home: Home, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     """Return the words of each broker's line in `metaq brokers`."""
     hosts = next(line for line in home.ini.read_text("utf-8").splitlines() if line.startswith("zk.zkConnect="))
-    capsys.readouterr()
     host, _, path = hosts.removeprefix("zk.zkConnect=").partition("/")
-    assert run(["brokers", "--url", f"zk://{host}/{path}/meta"]) == 0
-    return [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    return [line.split() for line in stdout(capsys, "brokers", "--url", f"zk://{host}/{path}/meta").splitlines()[1:]]
 
 
 def put(home: Home, topic: str, body: bytes) -> None:
@@ -93,7 +99,7 @@ def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(
         status = ask(sites[name].socket, "slave-status")
         assert (status["slave_id"], status["state"], status["error"]) == (number, "current", None)
         assert status["lag"] == {"bytes": 0, "messages": 0, "seconds": 0.0}
-        text = metaq_server(sites[name], "slave-status")
+        text = stdout(capsys, "server", "slave-status", "--home", str(sites[name].path))
         assert text.startswith(
             "Getting asynchronous slave status...\nSubscriber handler:running\nReplicate partitions:48\n"
             "Replicate topic partitions detail:\n    meta-test:16\n    oct29:16\n    test:16\n"
@@ -113,10 +119,22 @@ def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(
 @pytest.mark.parametrize(
     ("properties", "reason"),
     [
-        (None, "async_slave.properties: cannot be read: No such file or directory; a slave needs it, with slaveId="),
         ("slaveGroup=g\n", "async_slave.properties: slaveId must be set: a number from 0 on"),
         ("slaveId=-1\n", "async_slave.properties: slaveId=-1: must be between 0 and"),
         ("slaveId=1\nslaveGroup=a/b\n", "async_slave.properties: slaveGroup=a/b: "),
+    ],
+)
+def test_what_no_slave_can_be_made_of_is_refused(tmp_path: Path, properties: str, reason: str) -> None:
+    path = tmp_path / "async_slave.properties"
+    path.write_text(properties)
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        from_file(str(path))
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        (None, "async_slave.properties: cannot be read: No such file or directory; a slave needs it, with slaveId="),
         ("slaveId=1\n", "server.ini: zk.zkEnable=false: a slave finds its master in ZooKeeper"),
     ],
 )
