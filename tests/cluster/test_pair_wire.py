@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from metaq.protocol.parts import Stamped, pack_stamps
 from metaq.record import checksum, pack
 from tests.cluster.pair import slave
 from tests.embedding import Dial, Peer
@@ -65,3 +66,30 @@ async def test_a_piece_of_a_log_is_taken_only_where_it_belongs(peer: Peer) -> No
     assert await peer.asks(b"offset test g 0 9223372036854775807 8\r\n") == b"result 200 3 8\r\n546"
     assert await peer.asks(b"msync test 0 0 900 900 9\r\n") == b"result 200 3 9\r\n900"
     assert (await peer.asks(b"offset test g 0 0 10\r\n")).startswith(b"result 404")
+
+
+LIES = [
+    (Stamped(9, 0, 0, 0, 45, 2, 7), "ends with no record"),
+    (Stamped(9, 0, 0, 0, 46, 3, 7), "is not what stands there"),
+    (Stamped(9, 0, 0, 0, 46, 2, 8), "is not what stands there"),
+    (Stamped(9, 0, 0, 7, 39, 2, 7), "is not what stands there"),
+    (Stamped(0, 0, 0, 0, 46, 2, 7), "no stamp"),
+    (Stamped(9, 0, 0, 0, 5, 2, 7), "no stamp"),
+]
+
+
+async def test_a_piece_whose_stamps_lie_is_refused_and_nothing_of_it_stored(peer: Peer) -> None:
+    records = pack(7, 0, b"one") + pack(8, 0, b"two")
+    for lie, why in LIES:
+        await peer.sends(b"msync test 0 90 0 0 1 1\r\n" + records + pack_stamps([lie]))
+        await peer.gets(rb"result 400 \d+ 1\r\n.*" + why.encode() + b".*")
+    good = Stamped(9, 0, 0, 0, 46, 2, 7)
+    await peer.sends(b"msync test 0 134 0 0 2 2\r\n" + records + pack_stamps([good, good]))
+    await peer.gets(rb"result 400 \d+ 2\r\n.*no stamp behind the end of a batch.*")
+    assert (await peer.asks(b"offset test g 0 0 3\r\n")).startswith(b"result 404")
+    assert await peer.asks(b"msync test 0 90 0 0 4 1\r\n" + records + pack_stamps([good])) == b"result 200 2 4\r\n46"
+
+
+async def test_more_stamps_than_bytes_end_the_connection(peer: Peer) -> None:
+    await peer.sends(b"msync test 0 43 0 0 1 1\r\n" + bytes(43))
+    await peer.closes()

@@ -61,7 +61,7 @@ class Sync(NamedTuple):
 class Msync(NamedTuple):
     """Have these bytes at `offset`, in the segment that begins at `base` (metaq, synchronous replication).
 
-    No bytes: the log shall end at `offset`; what is beyond it goes.
+    No bytes: the log shall end at `offset`; what is beyond it goes. `stamps`: packed, of batches that end in `records`.
     """
 
     target: TopicPartition
@@ -69,6 +69,7 @@ class Msync(NamedTuple):
     base: int
     offset: int
     opaque: int
+    stamps: bytes = b""
 
 
 class Get(NamedTuple):

@@ -8,6 +8,7 @@ from metaq.errors import ProtocolError
 from metaq.protocol import plain
 from metaq.protocol.commands import Command, Mput, Msync, Oversized, Put, Quit, Sync
 from metaq.protocol.grammar import Rule, body_size, rule_for, split
+from metaq.protocol.parts import STAMP_SIZE
 from metaq.record import HEADER_SIZE
 
 
@@ -151,7 +152,7 @@ class Decoder:
 
     def _most(self, rule: Rule, verb: str) -> int:
         if verb in _BATCHES:
-            return self._limits.batch
+            return self._limits.batch + (STAMP_SIZE if verb == "msync" else 0)  # the largest batch has one, too
         return self._limits.reply if rule.is_reply else self._largest
 
     def _expect(self, state: _State, data: bytes, start: int, size: int) -> int:

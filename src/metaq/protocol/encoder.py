@@ -26,6 +26,7 @@ from metaq.protocol.commands import (
     Value,
     Version,
 )
+from metaq.protocol.parts import STAMP_SIZE
 from metaq.txid import TransactionId
 
 _MIN: Final = -2147483648
@@ -43,8 +44,8 @@ def encode(command: Command) -> bytes:
             return sync_head(target, len(body), flag, id, checksum, opaque) + body
         case Mput(target, records, count, producer, epoch, sequence, opaque):
             return mput_head(target, len(records), count, (producer, epoch, sequence), opaque) + records
-        case Msync(target, records, base, offset, opaque):
-            return msync_head(target, len(records), base, offset, opaque) + records
+        case Msync():
+            return encode_msync(command)
         case Get(target, group, offset, max_size, opaque, wait):
             numbers = _partition(target), _long(offset), _int(max_size), _int(opaque)
             patience = ("wait", _long(wait)) if wait > 0 else ()
@@ -96,11 +97,15 @@ def sync_head(target: TopicPartition, length: int, flag: int, id: int, checksum:
     return b"sync %b %d %d %d %d %d\r\n" % (_target(target), length, flag, id, checksum, opaque)
 
 
-def msync_head(target: TopicPartition, length: int, base: int, offset: int, opaque: int) -> bytes:
-    """Return the line of an msync, CRLF included; `length` bytes of a log follow it."""
+def encode_msync(command: Msync) -> bytes:
+    """Return an msync; the stamps, if it has any, stand behind the records and count for its length."""
+    target, records, base, offset, opaque, stamps = command
+    length = len(records) + len(stamps)
     _check(64, base, offset)
     _check(32, length, opaque)
-    return b"msync %b %d %d %d %d\r\n" % (_target(target), length, base, offset, opaque)
+    more = b" %d" % (len(stamps) // STAMP_SIZE) if stamps else b""
+    head = b"msync %b %d %d %d %d%b\r\n" % (_target(target), length, base, offset, opaque, more)
+    return b"".join((head, records, stamps))
 
 
 def mput_head(target: TopicPartition, length: int, count: int, stamp: tuple[int, int, int], opaque: int) -> bytes:

@@ -29,6 +29,7 @@ from metaq.protocol.commands import (
     Version,
     Want,
 )
+from metaq.protocol.parts import STAMP_SIZE
 from metaq.txid import TransactionId, decimal, parse
 
 NO_OPAQUE: Final = 2147483647  # what version and stats without an opaque are answered with
@@ -127,10 +128,16 @@ def _sync(tokens: list[str], body: bytes) -> Sync:
 
 
 def _msync(tokens: list[str], body: bytes) -> Msync:
-    if len(tokens) != 7:
-        raise _wrong_count(tokens, "7")
+    if len(tokens) not in (7, 8):
+        raise _wrong_count(tokens, "7 or 8")
     target = TopicPartition(tokens[1], _number(tokens, 2, 32))
-    return Msync(target, body, _number(tokens, 4, 64), _number(tokens, 5, 64), _number(tokens, 6, 32))
+    size = STAMP_SIZE * _number(tokens, 7, 32) if len(tokens) == 8 else 0
+    length = _number(tokens, 3, 32)
+    if not 0 <= size <= length:
+        raise ProtocolError(f"msync: stamps of {size} bytes in a body of {length}")
+    end = max(0, len(body) - size)  # the body is left out of one that is too large
+    numbers = _number(tokens, 4, 64), _number(tokens, 5, 64), _number(tokens, 6, 32)
+    return Msync(target, body[:end] if size else body, *numbers, body[end:] if size else b"")
 
 
 def _get(tokens: list[str], _: bytes) -> Get:

@@ -1,4 +1,4 @@
-"""The reply to mget: parts of several partitions, one behind the other (docs/protocol.md §9)."""
+"""The reply to mget: parts of several partitions, one behind the other, and the stamps in it (docs/protocol.md §9)."""
 
 from collections.abc import Iterable
 from struct import Struct
@@ -7,11 +7,13 @@ from typing import Final, NamedTuple
 from metaq.errors import ProtocolError, Status
 from metaq.record import HEADER_SIZE
 
+_LARGE: Final = 64 << 10  # bytes of a part that are worth not to be copied, if they pin no more than as much again
 _LONGEST_LINE: Final = 80  # bytes: five numbers, most of them small
 
 # Behind the data, for a replica, one for each batch of it (big-endian):
 #   0          8       12         20       28       32      36         44
 #   | producer | epoch | sequence | offset | length | count | first id |
+STAMP_SIZE: Final = 44  # bytes
 _STAMP: Final = Struct(">qiqqiiq")
 
 
@@ -34,13 +36,14 @@ class Part(NamedTuple):
     """What one of the wanted partitions has, the `nth` of those that were asked for, from 0.
 
     `base`: of SUCCESS where the segment begins that the data is from, of MOVED the offset to use instead, else 0.
+    `data` of some length is a view into the reply if it is half of that or more.
     `stamps`, in the order of their offsets, if they were asked for: of batches that some of the data is of.
     """
 
     nth: int
     status: Status | int
     base: int
-    data: bytes
+    data: bytes | memoryview
     stamps: tuple[Stamped, ...] = ()
 
 
@@ -56,26 +59,27 @@ def read_parts(data: bytes) -> list[Part]:
         nth, status, base, length, *more = map(int, words)
         start = end + 2
         stop = start + length
-        position = stop + _STAMP.size * more[0] if more else stop
+        position = stop + STAMP_SIZE * more[0] if more else stop
         if position > len(data):
             raise ProtocolError(f"mget: the part at byte {start} of the reply is cut")
-        stamps = _read_stamps(data[stop:position]) if more else ()
-        parts.append(Part(nth, status, base, data[start:stop], stamps))
+        stamps = read_stamps(data[stop:position]) if more else ()
+        found = memoryview(data)[start:stop] if length >= _LARGE and 2 * length >= len(data) else data[start:stop]
+        parts.append(Part(nth, status, base, found, stamps))
     return parts
 
 
 def pack_stamps(batches: Iterable[Stamped]) -> bytes:
-    """Return what stands behind the data of a part."""
+    """Return what stands behind the data of a part, or of an msync."""
     return b"".join(_STAMP.pack(*batch) for batch in batches)
 
 
-def _read_stamps(data: bytes) -> tuple[Stamped, ...]:
+def read_stamps(data: bytes) -> tuple[Stamped, ...]:
     """Return stamps. Raises ProtocolError if they are none, or do not follow one on the other."""
     found = tuple(map(Stamped._make, _STAMP.iter_unpack(data)))
     end = 0
     for stamp in found:
         producer, epoch, sequence, offset, length, count, _ = stamp
         if producer <= 0 or min(epoch, sequence, count) < 0 or offset < end or length < HEADER_SIZE:
-            raise ProtocolError(f"mget: {stamp} is no stamp behind the end of a batch at {end}")
+            raise ProtocolError(f"{stamp} is no stamp behind the end of a batch at {end}")
         end = offset + length
     return found

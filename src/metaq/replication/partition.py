@@ -21,6 +21,7 @@ from metaq.protocol.parts import Stamped
 from metaq.record import HEADER, HEADER_SIZE, crc32
 
 LARGEST: Final = 256 << 20  # bytes of a record; what claims to be larger is none
+_LARGE: Final = 64 << 10  # bytes that are worth not to be copied
 _AHEAD: Final = 4  # stretches of one partition that are asked for at a time
 _unpack_from = HEADER.unpack_from
 
@@ -46,17 +47,17 @@ class Ask(NamedTuple):
 class Records(NamedTuple):
     """Whole records to append in the segment that begins at `base`; None: the one that is written already.
 
-    `batches` end with one of them.
+    `batches` end with one of them. Much `data` is a view, into at most twice as much.
     """
 
-    data: bytes
+    data: bytes | memoryview
     base: int | None
     messages: int
     highest_id: int
     batches: tuple[Stamped, ...] = ()
 
 
-def survey(data: bytes) -> tuple[int, int, int]:
+def survey(data: bytes | memoryview) -> tuple[int, int, int]:
     """Return (end of the last whole record, how many, their highest id) of a run that begins at a record.
 
     Raises CorruptMessage at a wrong checksum, an impossible length, or a blank header, which ends a log in recovery;
@@ -85,7 +86,7 @@ class _Stretch(NamedTuple):
     """What was received of what was asked for, `asked` bytes."""
 
     asked: int
-    data: bytes
+    data: bytes | memoryview
     base: int | None
     stamps: Sequence[Stamped]
 
@@ -120,7 +121,7 @@ class Copy:
         self.turn += 1
         self.open = 0  # questions without an answer
         self.bulk = False  # the last answer was as much as was asked for
-        self._parts: list[bytes] = []  # of a record that is cut, the last one of what was received
+        self._parts: list[bytes | memoryview] = []  # of a record that is cut, the last one of what was received
         self._have = self._needs = 0  # bytes of it
         self._batches: list[Stamped] = []  # those that end behind `end`, as far as we have heard of them
         self._early: dict[int, _Stretch] = {}  # by offset
@@ -163,7 +164,9 @@ class Copy:
         if ask.kind in (Kind.BEYOND, Kind.CONFIRM):
             self._edge = Kind.PROBE
 
-    def take(self, ask: Ask, data: bytes, base: int | None, stamps: Sequence[Stamped] = ()) -> list[Records]:
+    def take(
+        self, ask: Ask, data: bytes | memoryview, base: int | None, stamps: Sequence[Stamped] = ()
+    ) -> list[Records]:
         """Take data and return the records that are whole now. Raises CorruptMessage, with those before the place.
 
         `args[1]` of the error is that list; nothing may be asked until `start_at`.
@@ -217,7 +220,7 @@ class Copy:
 
     def _find(self, found: list[Records]) -> None:
         """Find the whole records of what was received; keep the cut one."""
-        run = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        run = memoryview(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
         error: CorruptMessage | None = None
         try:
             end, messages, highest = self._survey(run)
@@ -228,10 +231,11 @@ class Copy:
             base = (self.end if self._new else None) if self._base is None else self._base
             self.end += end
             self._new = False
-            found.append(Records(run[:end], base, messages, highest, self._ended()))
+            whole = run[:end] if end >= _LARGE and 2 * end >= len(run) else bytes(run[:end])
+            found.append(Records(whole, base, messages, highest, self._ended()))
         if error is not None:
             raise CorruptMessage(f"at {self.end}: {error.args[0]}", found) from error
-        rest = run[end:]
+        rest = bytes(run[end:]) if end else run  # a view of the end would keep all of it in memory
         self._parts, self._have = ([rest] if rest else []), len(rest)
         self._needs = HEADER_SIZE
         if self._batches:
@@ -239,7 +243,7 @@ class Copy:
         elif len(rest) >= HEADER_SIZE:
             self._needs += int(_unpack_from(rest)[0])
 
-    def _survey(self, run: bytes) -> tuple[int, int, int]:
+    def _survey(self, run: memoryview) -> tuple[int, int, int]:
         """Do as `survey`, leaving out a batch that is cut. CorruptMessage also if one ends within a record."""
         if not self._batches:
             return survey(run)

@@ -33,7 +33,7 @@ class Found(NamedTuple):
     """
 
     line: Line
-    data: bytes = b""
+    data: bytes | memoryview = b""
     base: int | None = None
     stamps: Sequence[Stamped] = ()
     moved: int | None = None
@@ -106,7 +106,7 @@ class Question(Call):
                 yield Found(line, moved=part.base)
             else:
                 yield Found(
-                    line, error=f"the master answers {int(part.status)}: {part.data.decode('utf-8', 'replace')}"
+                    line, error=f"the master answers {int(part.status)}: {bytes(part.data).decode('utf-8', 'replace')}"
                 )
 
     def _single(self, line: Line) -> Found:

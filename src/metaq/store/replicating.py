@@ -4,17 +4,22 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from metaq.store.entries import Batch
 from metaq.store.large import LargeRun
 from metaq.store.log import Gate, PartitionLog, tell
 
 
 class Run(NamedTuple):
-    """Records of one partition that a round appends at `offset`, in the segment that begins at `base`."""
+    """Records of one partition, from `offset` on, in the segment that begins at `base`; a round appends them.
+
+    `batches` that end in them are added by whoever sends them.
+    """
 
     log: PartitionLog
     base: int
     offset: int
     data: bytes
+    batches: Sequence[Batch] = ()
 
 
 class Replicator(Protocol):
@@ -37,12 +42,12 @@ class Waiting(Protocol):
 def copied(
     replicator: Replicator,
     waiting: Waiting,
-    runs: Sequence[tuple[PartitionLog, int, int, bytes]],
+    runs: Sequence[tuple[PartitionLog, int, int, bytes | memoryview]],
     large: Sequence[LargeRun],
     gates: list[Gate],
 ) -> list[Gate]:
     """Have what a round appends copied; return its gates: they tell those given when it is written and copied."""
-    copies = [Run(log, log.base_of(offset), offset, data) for log, offset, _, data in runs]
+    copies = [Run(log, log.base_of(offset), offset, bytes(data)) for log, offset, _, data in runs]
     copies += [Run(run.log, run.base, run.offset, run.data) for run in large]
     if not copies:
         return gates

@@ -46,7 +46,7 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(Put, targets, bodies, int32, int32, int32, st.none() | ids),
     st.builds(Sync, targets, bodies, int32, int64, int32, int32),
     st.builds(Mput, targets, bodies, int32, int64, int32, int64, int32),
-    st.builds(Msync, targets, bodies, int64, int64, int32),
+    st.builds(Msync, targets, bodies, int64, int64, int32, st.just(b"") | st.binary(min_size=44, max_size=44)),
     st.builds(Get, targets, names, int64, int32, int32, st.just(0) | waits),
     st.builds(Mget, names, st.lists(wants, max_size=3).map(tuple), int32, waits, int32, st.booleans()),
     st.builds(Offset, targets, names, int64, int32),

@@ -92,7 +92,7 @@ def test_values_among_the_examples_hold_whole_records() -> None:
     values = [command for example in MARKS["<"] for command in decode(raw(example))[0] if isinstance(command, Value)]
     of_mget = [value for value in values if value.data[:1].isdigit()]
     plain = [value.data for value in values if value not in of_mget]
-    parts = [part.data for value in of_mget for part in read_parts(value.data)]
+    parts = [bytes(part.data) for value in of_mget for part in read_parts(value.data)]
     assert plain and parts
     for data in (*plain, *parts):
         assert sum(20 + len(record.body) for record in walk(data)) == len(data)

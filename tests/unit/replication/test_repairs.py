@@ -214,15 +214,15 @@ async def test_records_that_could_not_be_written_are_fetched_again(pair: Pair, m
     """The journal has no room for the first two rounds: what was appended of them is void."""
     async with pair.master() as master, pair.slave() as slave:
         await publish(master, "test", FIRST, 1)
-        lost: list[bytes] = []
+        lost: list[list[bytes | memoryview]] = []
         journal = slave.store.journal
         write = journal.write
 
-        def refuse(data: bytes, sync: bool, done: Callable[[OSError | None], None]) -> None:
+        def refuse(parts: list[bytes | memoryview], sync: bool, done: Callable[[OSError | None], None]) -> None:
             if len(lost) == 2:
-                write(data, sync, done)
+                write(parts, sync, done)
             else:
-                lost.append(data)
+                lost.append(parts)
                 asyncio.get_running_loop().call_soon(done, OSError(errno.ENOSPC, "no space left on device"))
 
         monkeypatch.setattr(journal, "write", refuse)

@@ -13,11 +13,12 @@ from typing import Final
 
 from metaq.broker.puts import Puts
 from metaq.errors import NotCopied
+from metaq.protocol.parts import Stamped
 from metaq.record import HEADER_SIZE
 from metaq.replication.pair.comparing import Act, Ends, decide
 from metaq.replication.pair.lines import Line
-from metaq.replication.pair.local import CHUNK, Fault, read_records
-from metaq.replication.pair.records import append_piece, contents, first_size, places, whole
+from metaq.replication.pair.local import CHUNK, Fault, read_batches, read_records
+from metaq.replication.pair.records import Piece, append_piece, check_stamps, contents, first_size, places, unbroken
 from metaq.replication.pair.remote import Slave
 from metaq.store.awaiting import told
 from metaq.store.log import PartitionLog
@@ -145,8 +146,8 @@ class CatchUp:
                     if line.sent == log.end:
                         return
                 if line.sent < log.visible and len(flying) < _AHEAD:
-                    data = await read_records(self._store, log, line.sent)
-                    run = Run(log, log.base_of(line.sent), line.sent, data)
+                    data, batches = await read_batches(self._store, log, line.sent)
+                    run = Run(log, log.base_of(line.sent), line.sent, data, batches)
                     line.sent += len(data)
                     flying.append((line.sent, self._slave.append(run)))
                 else:
@@ -167,22 +168,28 @@ class CatchUp:
         try:
             while log.end < end:
                 base = await self._slave.base(log.key, log.end)
-                data = await self._their_records(log, end)
-                append_piece(self._store, log, data, min(base, log.end), contents(data))
+                data, stamps = await self._their_records(log, end)
+                check_stamps(stamps, data, log.end)
+                append_piece(self._store, log, Piece(data, min(base, log.end), contents(data), stamps))
                 await self._committed(len(data))
                 line.sent = log.end
                 self._confirm(log, log.end)
         finally:
             line.pulling = False
 
-    async def _their_records(self, log: PartitionLog, end: int) -> bytes:
-        data = await self._slave.read(log.key, log.end, CHUNK)
-        while not whole(data):
-            more = await self._slave.read(log.key, log.end + len(data), min(CHUNK, end - log.end - len(data)))
+    async def _their_records(self, log: PartitionLog, end: int) -> tuple[bytes, list[Stamped]]:
+        """Return whole records and batches of the slave's log from our end on, and the stamps of those batches."""
+        start = log.end
+        data, stamps = b"", list[Stamped]()
+        while not (size := unbroken(data, start, stamps)):
+            at = start + len(data)
+            most = min(CHUNK, end - at) if data else CHUNK
+            more, others = await self._slave.read_stamped(log.key, at, most) if most else (b"", ())
             if not more or not first_size(data + more):
-                raise Fault(f"{log.key}: no record at {log.end} of the slave's log, nothing behind it can be copied")
+                raise Fault(f"{log.key}: no record at {start} of the slave's log, nothing behind it can be copied")
             data += more
-        return data[: whole(data)]
+            stamps += others[1:] if stamps and others and others[0] == stamps[-1] else others
+        return data[:size], [stamp for stamp in stamps if stamp.offset + stamp.length <= start + size]
 
     # -- here
 

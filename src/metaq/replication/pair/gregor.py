@@ -7,12 +7,13 @@ from typing import Final
 
 from metaq.broker.broker import Broker
 from metaq.broker.ports import Peer
-from metaq.errors import ChecksumMismatch, MessageTooLarge, NotCopied, RequestError, Status
+from metaq.errors import BadRequest, ChecksumMismatch, MessageTooLarge, NotCopied, ProtocolError, RequestError, Status
 from metaq.model import TopicPartition
 from metaq.protocol.commands import Msync, Sync
 from metaq.protocol.encoder import put_reply, result
+from metaq.protocol.parts import read_stamps
 from metaq.record import HEADER, HEADER_SIZE, crc32
-from metaq.replication.pair.records import Contents, append_piece, contents
+from metaq.replication.pair.records import Contents, Piece, append_piece, check_stamps, contents
 from metaq.store.store import MessageStore
 
 log_ = logging.getLogger(__name__)
@@ -79,15 +80,20 @@ class Copies:
 
     def _msync(self, command: Msync) -> tuple[bytes, int]:
         """Append a piece of the master's log; return the reply and its bytes. Raises RequestError."""
-        target, records, base, offset, opaque = command
+        target, records, base, offset, opaque, packed = command
         count, highest = contents(records)
+        try:
+            stamps = read_stamps(packed)
+        except ProtocolError as exc:
+            raise BadRequest(str(exc)) from exc
+        check_stamps(stamps, records, offset)
         known = self._store.get(target)
         end = base if known is None else known.end
         if end != offset:
             text = f"{end} is the end of {target} here, not {offset}"
             return result(Status.CONFLICT, text, opaque), 0
         log = self._puts.place(target, base)
-        append_piece(self._store, log, records, base, Contents(count, highest))
+        append_piece(self._store, log, Piece(records, base, Contents(count, highest), stamps))
         self._puts.count(target.topic, count, len(records) - HEADER_SIZE * count)
         return result(Status.SUCCESS, str(log.end), opaque), len(records)
 

@@ -26,7 +26,7 @@ from metaq.replication.pair.lines import Line, Lines
 from metaq.replication.pair.local import Fault
 from metaq.replication.pair.noted import Noted
 from metaq.replication.pair.remote import Slave
-from metaq.replication.pair.sending import Both, Copying, send
+from metaq.replication.pair.sending import EXTENSION, Both, Copying, send
 from metaq.store.log import EVERYTHING, Gate, PartitionLog
 from metaq.store.replicating import Run
 from metaq.store.store import place_of
@@ -138,12 +138,17 @@ class Samsa:
                 line.sent = end
                 done = partial(self._answered, line, run.log, end, both)
                 deadline = self._loop.time() + self._config.send_timeout
-                send(self.link, run, Copying(deadline, str(self.slave), done))
+                send(self.link, self._with_batches(run, end), Copying(deadline, str(self.slave), done))
             else:
                 if line.live:
                     self._behind(line, f"it goes on at {run.offset}, sent is what ends at {line.sent}", own=False)
                 both.part(NotCopied(f"{self._failure(run.log.key)}: {line.reason}"))
         return partial(self._written, runs, both)
+
+    def _with_batches(self, run: Run, end: int) -> Run:
+        if EXTENSION not in self.link.extensions:
+            return run
+        return run._replace(batches=list(self._store.producers.between(run.log.id, run.offset, end)))
 
     def _line(self, run: Run) -> Line:
         """Return the line of a run's partition. One that never had a log here has none at the slave, it is taken."""

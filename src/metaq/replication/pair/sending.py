@@ -1,22 +1,24 @@
 """Runs on their way to the slave, and who is told when they are written here and there."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from metaq.errors import ClientError, Refused, Status
 from metaq.net.calls import Call
 from metaq.net.link import Link
-from metaq.protocol.commands import Reply, Result
-from metaq.protocol.encoder import msync_head, sync_head
+from metaq.protocol.commands import Msync, Reply, Result
+from metaq.protocol.encoder import encode_msync, sync_head
+from metaq.protocol.parts import pack_stamps
 from metaq.record import HEADER_SIZE
-from metaq.replication.pair.records import pieces, places
+from metaq.replication.pair.records import pieces, places, stamped
 from metaq.store.log import Gate
 from metaq.store.replicating import Run
 
 Done = Callable[[ClientError | None], None]
 
 EXTENSION: Final = "msync"
-LARGEST_PIECE: Final = 1 << 20  # bytes of one msync, if no record is larger
+LARGEST_PIECE: Final = 1 << 20  # bytes of one msync, if no record or stamped batch is larger
 
 
 class Both:
@@ -89,10 +91,15 @@ def send(link: Link, run: Run, copying: Copying) -> None:
 def _send_pieces(link: Link, run: Run, copying: Copying) -> None:
     frames = []
     offset = run.offset
-    for piece in pieces(run.data, LARGEST_PIECE):
+    batches = deque(run.batches)
+    for piece in pieces(run, LARGEST_PIECE):
         opaque = link.next_opaque()
-        frames.append((opaque, msync_head(run.log.key, len(piece), run.base, offset, opaque) + piece))
-        offset += len(piece)
+        end = offset + len(piece)
+        ended = []
+        while batches and batches[0].offset + batches[0].length <= end:
+            ended.append(stamped(batches.popleft()))
+        frames.append((opaque, encode_msync(Msync(run.log.key, piece, run.base, offset, opaque, pack_stamps(ended)))))
+        offset = end
         copying.expect(opaque, offset)
     _go(link, frames, copying)
 
