@@ -12,7 +12,7 @@ import resource
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -106,7 +106,7 @@ class OsFiles:
         while count < len(view):
             count += _progress(os.pwrite(fd, view[count:], position + count))
 
-    def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
+    def pwrite_all(self, fd: int, parts: Sequence[bytes | memoryview], position: int) -> None:
         """Write all parts with one call, or one per IOV_MAX parts if they are too large to be copied together."""
         total = sum(map(len, parts))
         if total < _JOIN_BELOW * len(parts):

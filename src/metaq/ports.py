@@ -70,7 +70,7 @@ class Files(Protocol):
     def pwrite(self, fd: int, data: bytes | bytearray | memoryview, position: int) -> None:
         """Write all of `data`. After an error any part of it may have been written."""
 
-    def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
+    def pwrite_all(self, fd: int, parts: Sequence[bytes | memoryview], position: int) -> None:
         """Write all parts one behind the other, as one write where the system allows it."""
 
     def pwrite_durable(self, fd: int, data: bytes, position: int) -> None:

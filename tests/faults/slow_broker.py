@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class SlowFiles(OsFiles):
         self._wait(len(data))
         super().pwrite_durable(fd, data, position)
 
-    def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
+    def pwrite_all(self, fd: int, parts: Sequence[bytes | memoryview], position: int) -> None:
         self._wait(sum(map(len, parts)))
         super().pwrite_all(fd, parts, position)
 

@@ -2,7 +2,7 @@
 
 import errno
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -182,7 +182,7 @@ class SimDisk:
 
         self._change(Operation(None, "pwrite", opened.path, position, len(whole)), write, write_part, write_part)
 
-    def pwrite_all(self, fd: int, parts: list[bytes], position: int) -> None:
+    def pwrite_all(self, fd: int, parts: Sequence[bytes | memoryview], position: int) -> None:
         self.pwrite(fd, b"".join(parts), position)
 
     def pwrite_durable(self, fd: int, data: bytes, position: int) -> None:

@@ -18,11 +18,11 @@ class Appender(Protocol):
 
     rolls: dict[PartitionLog, list[int]]
 
-    def append(self, log: PartitionLog, record: bytes) -> int: ...
+    def append(self, log: PartitionLog, record: bytes | memoryview) -> int: ...
     def roll(self, log: PartitionLog) -> None: ...
 
 
-def append_copied(rounds: Appender, log: PartitionLog, data: bytes, base: int, messages: int) -> int:
+def append_copied(rounds: Appender, log: PartitionLog, data: bytes | memoryview, base: int, messages: int) -> int:
     """Append whole records in the segment that begins at `base`; return their offset. Raises SegmentMismatch."""
     offset = log.end
     waiting = rounds.rolls.get(log)

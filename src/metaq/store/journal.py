@@ -30,6 +30,7 @@ Done = Callable[[OSError | None], None]
 
 _SLOW: Final = 0.005  # seconds: a write on the loop that took longer sends the next ones to the thread
 _SLOW_FOR: Final = 1.0
+_LARGE: Final = 64 << 10  # bytes of a part on average, from which on copying them together costs more than a list
 _ZEROS: Final = bytes(1 << 20)
 
 
@@ -117,18 +118,26 @@ class Journal:
         """Return how many bytes of journal wait for a checkpoint to let them go."""
         return self.older_bytes + sum(file.size for file in self._used[:-1]) + self._position
 
-    def write(self, payload: bytes, sync: bool, done: Done) -> None:
+    def write(self, parts: list[bytes | memoryview], sync: bool, done: Done) -> None:
         """Append one round; `done(error)` once it is written, and on disk if `sync`. Only while not `busy`."""
+        size = sum(map(len, parts))
         sequence = self.sequence = self.sequence + 1
-        end = self._position + ROUND_HEADER.size + len(payload)
+        end = self._position + ROUND_HEADER.size + size
         if sync or end > self._size or (self._slow and self._still_slow()):
-            self._write_there(payload, sync, end <= self._size, done)
+            self._write_there(b"".join(parts), sync, end <= self._size, done)
             return
         start = 0.0 if sequence & 7 else self._monotonic()  # how long it takes is looked at now and then
-        crc = crc32(payload, self._crc)
-        header = pack_round_header(self._nonce, (sequence, self.durable, self.highest_id, len(payload), crc))
+        if size < _LARGE * len(parts):
+            parts = [b"".join(parts)]
+        crc = self._crc
+        for part in parts:
+            crc = crc32(part, crc)
+        header = pack_round_header(self._nonce, (sequence, self.durable, self.highest_id, size, crc))
         try:
-            self._pwrite(self._fd, header + payload, self._position)
+            if size < _LARGE:
+                self._pwrite(self._fd, header + parts[0], self._position)
+            else:
+                self._files.pwrite_all(self._fd, [header, *parts], self._position)
         except OSError as exc:
             self.sequence -= 1
             done(self._void(self._crc, exc))

@@ -78,9 +78,9 @@ class PartitionLog:
         self.confirmed = EVERYTHING  # what another broker has, where there is one that must have all
         self.limit = 0  # bytes of a segment
         self.roll_at = 0  # an append at or beyond it needs a look first: a new segment is due, or the log is held
-        self.pending: list[bytes] = []
+        self.pending: list[bytes | memoryview] = []
         self.tail_starts: list[int] = []
-        self.tail_runs: list[bytes] = []
+        self.tail_runs: list[bytes | memoryview] = []
         self.announced = False  # the journal or the checkpoint knows the id
         self.held = False  # a large run is on its way into the partition file
         self.held_gates: list[Gate] = []
@@ -157,7 +157,7 @@ class PartitionLog:
         """Return the first offset behind the hole that `offset` lies in."""
         return self.bases[bisect_right(self.bases, offset)]
 
-    def extend_tail(self, offset: int, run: bytes) -> None:
+    def extend_tail(self, offset: int, run: bytes | memoryview) -> None:
         """Add a run that is journaled: from here on readers see it."""
         self.tail_starts.append(offset)
         self.tail_runs.append(run)

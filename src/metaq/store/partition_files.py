@@ -5,7 +5,7 @@ Used by the background writer's thread alone, so nothing here is locked; the loo
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Piece(NamedTuple):
     directory: str
     base: int
     position: int  # in the file
-    parts: list[bytes]
+    parts: Sequence[bytes | memoryview]
 
 
 class PartitionFiles:

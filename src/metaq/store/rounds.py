@@ -44,8 +44,8 @@ class Rounds:
         self.replicator: Replicator | None = None  # None: nobody else need have a round before it is acknowledged
         self._dirty: list[PartitionLog] = []
         self._gates: list[Gate] = []
-        self._parts: list[bytes] = []  # entries of the round being gathered that are packed already
-        self._runs: list[tuple[PartitionLog, int, int, bytes]] = []  # their runs, for when they are written
+        self._parts: list[bytes | memoryview] = []  # entries of the round being gathered that are packed already
+        self._runs: list[tuple[PartitionLog, int, int, bytes | memoryview]] = []  # runs, for when they are written
         self._begun: list[PartitionLog] = []  # logs that this round tells the journal of
         self._after: list[Gate] = []  # what happens in memory once the round is written, or cannot be
         self.stamps: dict[PartitionLog, list[Batch]] = {}  # of batches whose ends are pending or in this round
@@ -65,7 +65,7 @@ class Rounds:
         self.full: Callable[[], None] = lambda: None  # there was no room for the journal
         self.undone: Callable[[PartitionLog], None] = lambda log: None  # what was not visible of it is void
 
-    def append(self, log: PartitionLog, record: bytes) -> int:
+    def append(self, log: PartitionLog, record: bytes | memoryview) -> int:
         """Add one record behind the last; return its offset. It is safe when the gate of the next `commit` is told."""
         offset = log.end
         if offset >= log.roll_at:
@@ -257,7 +257,7 @@ class Rounds:
         self._parts, self._runs, self._begun, self._after, self._gathered_bytes = [], [], [], [], 0
         if parts:
             sync, self._must_sync = self._must_sync, False
-            self._journal.write(b"".join(parts), sync, self._finish)
+            self._journal.write(parts, sync, self._finish)
             if not sync:
                 self._note_unsynced()
         else:

@@ -245,7 +245,9 @@ class MessageStore:
         if batch.stamp.producer:
             self.producers.note(batch, self._world.clock.time())
 
-    def append_copied(self, log: PartitionLog, data: bytes, base: int, messages: int = 1, highest_id: int = 0) -> int:
+    def append_copied(
+        self, log: PartitionLog, data: bytes | memoryview, base: int, messages: int = 1, highest_id: int = 0
+    ) -> int:
         """Append whole records of another broker's log at `log.end`; return that offset. `commit` makes them safe.
 
         They stand in the segment that begins at `base`: the last one's base, or `log.end`, where a new one begins then;

@@ -64,3 +64,13 @@ def test_stamps_that_are_none_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ProtocolError, match="is no stamp"):
         some = pack_stamps([right._replace(offset=100), right._replace(**wrong)])
         read_parts(part_head(0, 200, 0, 2, 2) + b"ab" + some)
+
+
+@given(bodies)
+def test_long_data_is_not_copied_unless_much_else_would_be_kept_with_it(other: bytes) -> None:
+    much = bytes(64 << 10)
+    for some, is_view in (((much, other), True), ((much, other + much + b"1"), False), ((much[1:],), False)):
+        reply = b"".join(packed(Part(nth, 200, 0, data)) for nth, data in enumerate(some))
+        first = read_parts(reply)[0].data
+        assert first == some[0]
+        assert isinstance(first, memoryview) is is_view

@@ -208,3 +208,15 @@ def test_the_edges_are_asked_for_as_the_table_says() -> None:
     record = pack(1, 0, b"")
     (kept,) = copy.take(copy.ask(100, tells_base=False), record, None)
     assert (kept.data, kept.base) == (record, 500)
+
+
+def test_much_is_handed_on_as_it_came_and_what_is_kept_holds_nothing_else() -> None:
+    record, copy = pack(1, 0, b"x" * 999), Copy()
+    run = record * 100
+    (first,) = copy.take(copy.ask(1 << 20, tells_base=True), memoryview(run + record[:500]), 0)
+    assert isinstance(first.data, memoryview) and first.data == run
+    (second,) = copy.take(copy.ask(1 << 20, tells_base=True), memoryview(record[500:] + record[:300]), 0)
+    assert isinstance(second.data, bytes) and second.data == record
+    (third,) = copy.take(copy.ask(1 << 20, tells_base=True), memoryview(record[300:] + run), 0)
+    assert third.data == record + run
+    assert copy.end == 202 * len(record)

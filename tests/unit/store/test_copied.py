@@ -8,7 +8,19 @@ import pytest
 from metaq.errors import SegmentMismatch, StoreError
 from metaq.store.log import Gate, PartitionLog
 from tests.simulation.world import World
-from tests.unit.store.course import FAST, HOME, SAFE, Life, Model, check_kept, config, content_of, opened, start_machine
+from tests.unit.store.course import (
+    FAST,
+    HOME,
+    SAFE,
+    Life,
+    Model,
+    check_kept,
+    config,
+    content_of,
+    crashed,
+    opened,
+    start_machine,
+)
 from tests.unit.store.course import read_all as read
 
 SYNCED = [SAFE, FAST]
@@ -74,6 +86,23 @@ def test_a_copy_that_names_another_segment_changes_nothing() -> None:
             await life.close()
 
         world.run(course())
+
+
+@pytest.mark.parametrize("power", [False, True])
+@pytest.mark.parametrize("at", [9, 12, 15, 1000])
+def test_long_runs_beside_short_ones_are_journaled_as_they_came(at: int, power: bool) -> None:
+    """Rounds whose parts are long, and such where most are short; the end comes within one, or behind the last."""
+
+    async def course(life: Life) -> None:
+        life.open()
+        for size in (150_000, 70_000, 30):
+            life.copy(FAST, 0, size)
+            await life.settle()
+            life.copy(FAST, 0, size)
+            life.put(SAFE, 90)
+            await life.settle()
+
+    crashed(course, config(), at, power=power)
 
 
 def test_ids_go_on_above_those_of_copied_records() -> None:
