@@ -103,7 +103,8 @@ async def test_a_batch_that_only_the_slave_could_write_is_answered_from_there(tm
     async with slave(tmp_path / "slave") as theirs, master(tmp_path / "master", theirs.port) as ours:
         await ours.up()
         await refused_here(ours)
-        await until(lambda: end_of(ours.store) > 0 and not ours.samsa.lines.behind)
+        line = ours.samsa.lines.add(KEY)
+        await until(lambda: end_of(ours.store) > 0 and line.live)
         again = await ours.peer.asks(BATCHES[0])
         assert again.startswith(b"result 200") and again.endswith(b" 0 0")
         assert end_of(ours.store) == end_of(theirs.running.broker.store) == 43
