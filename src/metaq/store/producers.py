@@ -5,10 +5,12 @@ taken back by `cut`. A checkpoint takes `copy` between two rounds and keeps of i
 
 Of each producer in each partition the last batches stand packed in one `bytes`: a tenth of what tuples take, no work
 for the garbage collector, and a copy of the table is one of its references. By offset they are found in partitions that
-replicas read, and only there: those keep a list of where batches begin, from the first such reading on.
+replicas read, and only there: those keep a list of where batches begin, from the first such reading on. To make it of
+very many takes too long while others wait, so partitions of many producers have it from the first of those on.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from struct import Struct
 from typing import Final, NamedTuple
@@ -20,7 +22,7 @@ from metaq.store.places import Places
 
 _REMEMBERED: Final = 6  # the five that may be under way, and the one before them, lest all be taken back
 _PRODUCERS: Final = 100_000
-_PLACES: Final = 1024  # in a list of them beyond those that count, before it is made anew
+_MANY: Final = 1000  # producers in a partition, from which on it has a list of places: made of these it takes 5 ms
 
 # One batch: | epoch | sequence | offset | length | count | first id | time |
 _SENT: Final = Struct(">iqqIIqd")
@@ -56,6 +58,9 @@ class ProducerTable:
         for state in states:
             batches = b"".join(_SENT.pack(*batch) for batch in state.batches[-_REMEMBERED:])
             self._set((state.producer, state.log_id), batches)
+        for log_id, producers in self._producers.items():
+            if len(producers) > _MANY:
+                self._list_places(log_id)
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -78,13 +83,16 @@ class ProducerTable:
         log_id, offset, length, count, first_id, (producer, epoch, sequence) = batch
         key = (producer, log_id)
         sent = _pack(epoch, sequence, offset, length, count, first_id, time)
-        if log_id in self._places:
-            self._places[log_id].add(offset, producer)
         before = self._sent.pop(key, None)
         if before is not None:
             self._sent[key] = before[-_SIZE * (_REMEMBERED - 1) :] + sent
-            return
-        self._set(key, sent)
+        else:
+            self._set(key, sent)
+        places = self._places.get(log_id)
+        if places is not None:
+            places.add(offset, producer)
+        elif len(self._producers[log_id]) > _MANY:
+            self._list_places(log_id)
         if len(self._sent) > _PRODUCERS:
             # some at once: to find the first of a dict takes a walk over all that was taken out before it
             for oldest in list(islice(self._sent, 1 + _PRODUCERS // 1000)):
@@ -108,17 +116,9 @@ class ProducerTable:
 
     def between(self, log_id: int, start: int, end: int) -> Iterator[Batch]:
         """Yield the batches of a partition that have bytes between two offsets, in order; only those remembered."""
-        producers = self._producers.get(log_id)
-        if producers is None:
+        if log_id not in self._producers:
             return
-        places = self._places.get(log_id)
-        if places is None or len(places) > 2 * _REMEMBERED * len(producers) + _PLACES:
-            places = self._places[log_id] = Places(
-                (_unpack_place(batches, at)[0], producer)
-                for producer in producers
-                for batches in (self._sent[producer, log_id],)
-                for at in range(0, len(batches), _SIZE)
-            )
+        places = self._places.get(log_id) or self._list_places(log_id)
         for offset, producer in places.between(start, end):
             batches = self._sent.get((producer, log_id), b"")
             for at in range(len(batches) - _SIZE, -1, -_SIZE):
@@ -127,6 +127,21 @@ class ProducerTable:
                     if offset + length > start:
                         yield Batch(log_id, offset, length, count, first_id, Stamp(producer, epoch, sequence))
                     break
+
+    def _list_places(self, log_id: int) -> Places:
+        """Make the list of where the batches of a partition begin."""
+        found = (
+            (_unpack_place(batches, at)[0], producer)
+            for producer in self._producers[log_id]
+            for batches in (self._sent[producer, log_id],)
+            for at in range(0, len(batches), _SIZE)
+        )
+        places = self._places[log_id] = Places(found, partial(self._remembers, log_id))
+        return places
+
+    def _remembers(self, log_id: int, offset: int, producer: int) -> bool:
+        batches = self._sent.get((producer, log_id))
+        return batches is not None and int(_unpack_place(batches)[0]) <= offset
 
     def age_out(self, now: float, age: float) -> None:
         """Forget producers whose last batch is older than `age` seconds; those recovered age from the first call on."""

@@ -1,10 +1,13 @@
 """The table of producers' batches: what it finds, what it refuses, what it forgets."""
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaq.errors import BadRequest, SequenceConflict
+from metaq.store import places, producers
 from metaq.store.checkpoint import ProducerState
 from metaq.store.entries import Batch, Stamp
 from metaq.store.producers import ProducerTable, states_of
@@ -173,9 +176,18 @@ def test_batches_of_a_stretch_are_found_in_order_also_the_cut_ones_and_forgotten
     assert between(table, 0, 200) == []
 
 
-@given(st.lists(st.tuples(st.sampled_from("npclr"), st.integers(1, 5), st.integers(1, 30)), max_size=40))
-def test_what_is_found_by_offset_is_what_is_remembered(steps: list[tuple[str, int, int]]) -> None:
-    """Notes, plain puts, cuts, reads, while producers and batches are forgotten."""
+STEPS = st.lists(st.tuples(st.sampled_from("npclr"), st.integers(1, 5), st.integers(1, 30)), max_size=60)
+
+
+@pytest.mark.parametrize(("many", "step"), [(1000, 256), (1000, 2), (1, 2), (3, 1)])
+@given(STEPS)
+def test_what_is_found_by_offset_is_what_is_remembered(many: int, step: int, steps: list[tuple[str, int, int]]) -> None:
+    """Notes, plain puts, cuts, reads, restarts, while producers and batches are forgotten."""
+    with patch.object(producers, "_MANY", many), patch.object(places, "_STEP", step):
+        check_places(steps)
+
+
+def check_places(steps: list[tuple[str, int, int]]) -> None:
     table, end, sequences = ProducerTable(), 0, dict.fromkeys(range(1, 6), 0)
     for what, producer, size in steps:
         if what == "n":
@@ -189,8 +201,33 @@ def test_what_is_found_by_offset_is_what_is_remembered(steps: list[tuple[str, in
         elif what == "l" and producer == 1:
             table.forget_log(LOG)
             end = 0
+        elif what == "r" and producer == 1:
+            table = ProducerTable(table.states())
         kept = sorted((each[2], each[3]) for state in table.states() for each in state.batches)
         start, stop = max(0, end - 3 * size), end - size // 2
         assert [each[1:3] for each in table.between(LOG, start, stop)] == [
             (offset, length) for offset, length in kept if offset < stop and offset + length > start
         ]
+
+
+def test_a_list_of_places_keeps_little_of_what_is_forgotten() -> None:
+    known = {0: 0, 1: 0}  # the oldest offset that is remembered, by producer
+    here = places.Places([(0, 0)], lambda offset, producer: known[producer] <= offset)
+    for offset in range(1, 20_000):
+        here.add(offset, 1)
+        known[1] = max(0, offset - 5)
+        assert len(here) < 1500
+    assert list(here.between(19_990, 20_000))[-6:] == [(offset, 1) for offset in range(19_994, 20_000)]
+    assert next(here.between(0, 1)) == (0, 0)
+
+
+@given(st.lists(st.integers(-9, 3).filter(bool), min_size=10, max_size=60))
+def test_places_behind_one_that_is_added_are_gone_be_they_swept_or_not(moves: list[int]) -> None:
+    here, left, at = places.Places([], lambda offset, producer: True), list[int](), 0
+    with patch.object(places, "_STEP", 2):
+        for move in moves * 3:
+            at = max(0, at + (1 if move < -2 else move * 5))
+            here.add(at, 1)
+            left = [*(offset for offset in left if offset < at), at]
+            assert [offset for offset, _ in here.between(0, 1000)] == left
+            assert len(here) == len(left)
