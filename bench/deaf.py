@@ -28,7 +28,7 @@ from metaq.model import TopicPartition
 from metaq.record import HEADER_SIZE
 from tests.faults.pressing import PATIENCE, Client, Pressing, dial_many, looking, most_connections
 
-READERS: Final = (100, 400)  # what they leave unread is below what all may together, and above
+READERS: Final = (100, 400, 2000)  # what they leave unread is below what all may together, above, and far above
 PRODUCERS: Final = 16
 WINDOW: Final = 50  # puts under way of each
 SIZE: Final = 1000  # bytes of a body
@@ -51,7 +51,7 @@ HEAD: Final = f"""\
 reader asks for {SIP >> 10} KiB, {PAUSE * 1000:.0f} ms after it has got the last. {TURNS} times in turn: these alone;
 then so many others ask for {CHUNKS} times 1 MiB, of files, and read nothing; then those read again, and each byte is
 compared. Ratios are medians of those of the turns. What all of them may leave unread is 256 MiB: 400 ask for more than
-that at once, so gets wait in line, the slow reader's too, until there is room again.
+that at once, so a get brings less then, the slow reader's too: it asks again, until it has its {SIP >> 10} KiB.
 
 | Case | Value |
 |---|---|"""
