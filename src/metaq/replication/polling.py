@@ -18,7 +18,7 @@ _SOON: Final = 0.2  # seconds that a question for partitions in use waits
 _LONG: Final = 5.0  # and for others
 _IDLE_SIZE: Final = 64 << 10  # bytes that an idle partition is asked for at first
 _HOT: Final = 8  # questions at a time for partitions in use
-_SHORTEST: Final = 0.001  # seconds between two of these, at least: each costs the master what a dozen messages do
+_SHORTEST: Final = 0.001  # seconds between two of these, at least: each costs the master what some 50 messages do
 _LONGEST: Final = 0.025  # and where there are many messages
 _EACH: Final = 0.0001  # seconds for each message that came since the last: more than 10,000/s make it longer
 _GETS: Final = 64  # questions at a time to a Java broker
@@ -90,17 +90,23 @@ class Polling:
             while self._reserved + step <= memory and admit(course):
                 self._send(link, [Line(course, course.copy.ask(step, tells_base=True))], now, step, 0.0)
         paced = bool(hot) and now < self._next_hot
+        in_use = len(hot)
         while hot and not paced and self._hot < _HOT and self._reserved + step <= memory:
             lines, hot = self._lines(hot, step)
             self._send(link, lines, now, step, _SOON, hot=True)
-            self._next_hot = now + min(max(self.came * _EACH, _SHORTEST), _LONGEST)
-            self.came = 0
+        if len(hot) < in_use:
+            self._pace(now)
         while idle:
             lines, idle = self._lines(idle, _IDLE_SIZE)
             self._send(link, lines, now, _IDLE_SIZE, _LONG)
         for course in (*later, *hot):
             self._ready.add(course)
         return self._next_hot if paced else None
+
+    def _pace(self, now: float) -> None:
+        """Questions for partitions in use were sent: say when the next may be."""
+        self._next_hot = now + min(max(self.came * _EACH, _SHORTEST), _LONGEST)
+        self.came = 0
 
     def _lines(self, courses: list[Course], size: int) -> tuple[list[Line], list[Course]]:
         taken = [Line(course, course.copy.ask(size, tells_base=True)) for course in courses[:_LINES]]

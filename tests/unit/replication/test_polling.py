@@ -32,13 +32,13 @@ class Line:
 
 
 class Asking:
-    """Two partitions in use, and how often they were asked for."""
+    """Partitions in use, and how often they were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 2) -> None:
         self.ready = Queue()
         self.line = Line()
         self.polling = Polling(FollowerOptions(group="slave"), self.ready, lambda _: None)
-        self.courses = [Course(TopicPartition("test", n)) for n in range(2)]
+        self.courses = [Course(TopicPartition("test", n)) for n in range(partitions)]
         for course in self.courses:
             course.begin(100.0, 0, has_records=False)
             self.ready.add(course)
@@ -46,9 +46,9 @@ class Asking:
     def ask(self, now: float) -> float | None:
         return self.polling.ask(cast(Link, self.line), now, lambda course: course.copy.may_ask())
 
-    def answered(self, messages: int, answer: bytes = b"") -> None:
-        """Have the last question answered; so many messages came with it."""
-        question = self.line.sent[-1]
+    def answered(self, messages: int, answer: bytes = b"", nth: int = -1) -> None:
+        """Have the last question answered, or another; so many messages came with it."""
+        question = self.line.sent[nth]
         question.answer(Value(answer, 0))
         self.polling.over(question)
         found = list(question.found())
@@ -86,3 +86,14 @@ def test_there_is_no_pause_after_an_answer_that_had_no_room_for_all() -> None:
     asking.ask(100.2)
     asking.answered(5000, part_head(1, 200, 0, 1 << 17) + bytes(1 << 17))  # the last was there
     assert asking.ask(100.2) == pytest.approx(100.225)
+
+
+def test_a_pause_is_the_same_after_one_question_and_after_several() -> None:
+    asking = Asking(1025)
+    asking.ask(100.0)
+    asking.answered(5000)
+    asking.answered(0, nth=-2)
+    asking.ask(100.1)
+    assert len(asking.line.sent) == 4
+    asking.answered(0)
+    assert asking.ask(100.11) == pytest.approx(100.125)
