@@ -11,12 +11,16 @@ from metaq.store.space import write_error
 
 
 class LargeRun(NamedTuple):
-    """A run that goes straight to the partition file; `stamps` are the packed entries of the batches in it."""
+    """A run of `size` bytes that goes straight to the partition file. Its parts are long.
+
+    `stamps` are the packed entries of the batches in it.
+    """
 
     log: PartitionLog
     base: int
     offset: int
-    data: bytes
+    parts: list[bytes | memoryview]
+    size: int
     stamps: bytes
 
 
@@ -79,7 +83,7 @@ class LargeRuns:
 
         def settle(error: Exception | None) -> None:
             if error is None:
-                run.log.visible = run.log.moved = run.offset + len(run.data)
+                run.log.visible = run.log.moved = run.offset + run.size
                 run.log.wake()
             self._holder.release(run, error)
 

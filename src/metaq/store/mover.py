@@ -129,12 +129,12 @@ class Mover:
         """Write a run into the partition file, what the tail holds before it first, and sync it (recovery rule 5)."""
         log, end, cuts = run.log, run.log.visible, run.log.cuts
         pieces = tail_pieces(log)
-        piece = Piece(log.directory, run.base, run.offset - run.base, [run.data])
+        piece = Piece(log.directory, run.base, run.offset - run.base, run.parts)
 
         def work() -> Extent:
             for before in pieces:
                 self.files.write(before)
-            return Extent(log.id, run.base, run.offset, len(run.data), self.files.write_synced(piece))
+            return Extent(log.id, run.base, run.offset, run.size, self.files.write_synced(piece))
 
         def finish(extent: Extent | None, error: BaseException | None) -> None:
             if error is None and pieces:

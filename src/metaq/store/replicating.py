@@ -48,7 +48,7 @@ def copied(
 ) -> list[Gate]:
     """Have what a round appends copied; return its gates: they tell those given when it is written and copied."""
     copies = [Run(log, log.base_of(offset), offset, bytes(data)) for log, offset, _, data in runs]
-    copies += [Run(run.log, run.base, run.offset, run.data) for run in large]
+    copies += [Run(run.log, run.base, run.offset, b"".join(run.parts)) for run in large]
     if not copies:
         return gates
     size = sum(len(run.data) for run in copies)

@@ -326,20 +326,20 @@ class Rounds:
 
     def _hold(self, log: PartitionLog) -> LargeRun:
         self.announce(log)
-        data = b"".join(log.pending)
-        log.messages += len(log.pending)
-        log.pending.clear()
+        parts, log.pending = log.pending, []
+        log.messages, size = log.messages + len(parts), sum(map(len, parts))
+        parts = parts if size >= len(parts) << 16 else [b"".join(parts)]  # short ones cost more one by one
         self._parts.append(pack(Intent(log.id, log.end)))
         log.held, log.roll_at = True, -1
-        self._gathered_bytes -= len(data)  # it waits until it is released, not until this round is written
-        offset = log.end - len(data)
+        self._gathered_bytes -= size  # it waits until it is released, not until this round is written
+        offset = log.end - size
         stamps = [(batch.offset + batch.length > offset, pack_batch(batch)) for batch in self.stamps.pop(log, ())]
         self._parts.extend(stamp for its, stamp in stamps if not its)  # of what stands before a roll of this round
-        return LargeRun(log, log.bases[-1], offset, data, b"".join(stamp for its, stamp in stamps if its))
+        return LargeRun(log, log.bases[-1], offset, parts, size, b"".join(stamp for its, stamp in stamps if its))
 
     def release(self, run: LargeRun, error: Exception | None) -> None:
         """The log is free again; what was held goes into the next round, or is lost with the large run."""
-        self.waiting_bytes -= len(run.data)
+        self.waiting_bytes -= run.size
         self.let_go(run.log, error)
         if isinstance(error, DiskFull):  # else the journal may have the extent: the next opening finds out
             self._writer.trim(run.log, run.base)
