@@ -8,10 +8,8 @@ is for that (see connections.py, room.py).
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final, Protocol, cast
 
 from metaq.net.connections import Connections
@@ -23,8 +21,6 @@ log = logging.getLogger(__name__)
 
 HIGH_WATER: Final = 1 << 20  # bytes that may wait for a peer to read them before we stop reading from it
 _HIGH_WATER_SENT: Final = 64 << 10  # the same in the transport: what it has, the system did not take
-_UNSENT: Final = 256 << 10  # bytes that the system takes beyond those on their way: else megabytes, which nobody counts
-_OPTION: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 MOST_WAITING: Final = 1 << 16  # partitions that the commands of one peer may wait for
 
 Buffer = bytes | bytearray | memoryview
@@ -89,10 +85,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         transport.set_write_buffer_limits(_HIGH_WATER_SENT, 0)
         self.name = str(transport.get_extra_info("peername"))
-        sock = transport.get_extra_info("socket")
-        if sock is not None and _OPTION is not None:
-            with suppress(OSError):  # gone already, or of another kind
-                sock.setsockopt(socket.IPPROTO_TCP, _OPTION, _UNSENT)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         connections = self._connections
