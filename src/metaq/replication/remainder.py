@@ -1,22 +1,27 @@
 """What a master that has ended took in its last moment and no slave has fetched: read from its folder.
 
 A Java broker that is told to end by a signal closes its port at once, so it may have acknowledged a message a moment
-before that only its own files have.
+before that only its own files have. One of ours that was stopped in order also says which batches producers sent last.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from metaq.errors import CorruptMessage, StoreError
+from metaq.errors import CorruptMessage, CorruptStore, StoreError
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.replication.partition import survey
 from metaq.replication.promotion import NotPromoted
 from metaq.store.awaiting import in_thread, told
-from metaq.store.layout import JAVA_LOCK, FoundPartition, Root, Segment, find_partitions
+from metaq.store.checkpoint import load
+from metaq.store.entries import Batch, Stamp
+from metaq.store.layout import JAVA_LOCK, OURS, FoundPartition, Root, Segment, find_partitions
 from metaq.store.log import PartitionLog, segment_name
 from metaq.store.store import MessageStore
+
+log_ = logging.getLogger(__name__)
 
 _COMPARED: Final = 4096  # bytes before our end that must be the same there
 _PIECE: Final = 1 << 20  # bytes read in one go, more where a record is larger
@@ -42,6 +47,7 @@ class Remainder:
         self._world = world
         self._accepts = accepts
         self._folders = folders
+        self._batches: Mapping[TopicPartition, Sequence[Batch]] = {}
 
     async def take(self) -> int:
         """Append it; return how many messages that were, all of them safe.
@@ -56,6 +62,10 @@ class Remainder:
         for found, _ in work:
             if not self._accepts(found.key):
                 raise NotPromoted(f"{found.directory} has messages, and our server.ini has no {found.key}")
+        ends = {found.key: found.end for found, _ in work}
+        self._batches = await in_thread(
+            self._world, "metaq-sync", lambda: find_batches(self._world.files, self._folders, ends)
+        )
         return sum([await self._copy(found, start) for found, start in work])
 
     async def _copy(self, found: FoundPartition, start: int) -> int:
@@ -80,7 +90,7 @@ class Remainder:
                 broken, (end, messages, highest) = str(exc.args[0]), exc.args[1]
             if end:
                 base = segment.base if segment.base in (log.base, log.end) else log.base
-                self._store.append_copied(log, data[:end], base, messages, highest)
+                self._append(log, base, data[:end], (messages, highest))
                 await _safe(self._store, end)
                 copied += messages
             elif size < rest and len(data) == size:
@@ -91,6 +101,51 @@ class Remainder:
                     raise StoreError(f"{path}: {broken}")
                 break  # the end of a log whose broker was killed
         return copied
+
+    def _append(self, log: PartitionLog, base: int, records: bytes, holds: tuple[int, int]) -> None:
+        """Append records, with the stamps of the batches that end in them; `holds`: how many, and their highest id."""
+        start = log.end
+        self._store.append_copied(log, records, base, *holds)
+        for batch in self._batches.get(log.key, ()):
+            if start < batch.offset + batch.length <= log.end:
+                self._store.stamp_copied(log, batch._replace(log_id=log.id))
+
+
+def find_batches(
+    files: Files, folders: Sequence[str], ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, list[Batch]]:
+    """Return the batches of partitions, in order, that a broker of ours which was stopped in order remembers. Blocks.
+
+    None of one whose log does not end where that broker left it: another one wrote there.
+    """
+    found: dict[TopicPartition, list[Batch]] = {}
+    for folder in folders:
+        for key, end, batch in _remembered(files, folder):
+            if ends.get(key) == end:
+                found.setdefault(key, []).append(batch)
+    for batches in found.values():
+        batches.sort(key=lambda batch: batch.offset)
+    return found
+
+
+def _remembered(files: Files, folder: str) -> Iterator[tuple[TopicPartition, int, Batch]]:
+    """Yield (partition, end of its log, batch) of a clean checkpoint."""
+    try:
+        checkpoint = load(files, f"{folder}/{OURS}/checkpoint")
+    except CorruptStore as exc:
+        log_.warning("%s: what producers sent last is not known: %s", folder, exc)
+        return
+    if checkpoint is None or not checkpoint.clean:
+        return
+    logs = {state.id: state for state in checkpoint.logs}
+    for sent in checkpoint.producers:
+        state = logs.get(sent.log_id)
+        if state is None:
+            continue
+        key = TopicPartition(state.topic, state.partition)
+        for epoch, sequence, offset, length, count, first_id, _ in sent.batches:
+            stamp = Stamp(sent.producer, epoch, sequence)
+            yield key, state.end, Batch(sent.log_id, offset, length, count, first_id, stamp)
 
 
 def find_rest(

@@ -11,6 +11,8 @@ from metaq.cluster.paths import Paths
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.config.editing import Action, TopicChange
 from metaq.errors import MetaqError, StoreError
+from metaq.model import TopicPartition
+from metaq.record import pack
 from metaq.replication.promotion import NotPromoted
 from metaq.store.log import PartitionLog
 from tests.cluster.conftest import DEADLINE, until
@@ -158,6 +160,47 @@ async def test_what_the_slave_lacks_is_taken_from_the_folder_of_the_old_master(
     await slave.end()
     assert len(master.files()) == 5
     assert slave.files() == master.files()
+
+
+async def test_batches_in_what_is_taken_from_there_are_known(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = await pair(sites)
+    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    batches = [
+        batch(0, 3, 40),
+        batch(1, 2000, 1200),
+        batch(2, 1, 7),
+    ]  # the second is larger than what is read at a time
+    peer = await master.peer()
+    first = [await peer.asks(sent) for sent in batches]
+    assert all(answer.startswith(b"result 200") for answer in first)
+    await master.end()
+    await promote(slave, rest=[str(master.folder / "data")])
+    peer = await slave.peer()
+    assert [await peer.asks(sent) for sent in batches] == first
+    await slave.end()
+    assert slave.files() == master.files()
+
+
+def batch(sequence: int, count: int, size: int) -> bytes:
+    """Return an mput of so many messages to test-0."""
+    records = pack(0, 0, b"x" * size) * count
+    return b"mput test 0 %d %d 77 0 %d 1\r\n%b" % (len(records), count, sequence, records)
+
+
+async def test_batches_there_are_not_believed_if_another_broker_wrote_behind_them(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, slave = await pair(sites)
+    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    assert (await (await master.peer()).asks(batch(0, 3, 40))).startswith(b"result 200")
+    await master.end()
+    path = master.folder / "data/test-0/00000000000000000000.meta"
+    path.write_bytes(path.read_bytes() + pack(1 << 60, 0, b"one in Java"))
+    await promote(slave, rest=[str(master.folder / "data")])
+    store = slave.broker.running.broker.store
+    log = store.get(TopicPartition("test", 0))
+    assert log is not None and log.end == path.stat().st_size
+    assert not list(store.producers.between(log.id, 0, log.end))
 
 
 async def test_a_record_that_is_cut_at_the_end_of_that_folder_is_left_there(
