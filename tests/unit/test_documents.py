@@ -29,7 +29,6 @@ RUN: Final = {
     ("reading-from-a-slave.md", "java"): "tests/cli/test_reading_from_a_slave.py",
     ("migration.md", "console"): "tests/interop/test_migration.py",
     ("asynchronous-slave.md", "properties"): "tests/unit/config/test_slave.py",
-    ("metrics.md", "ini"): "tests/unit/admin/test_families.py",
     ("metrics.md", "yaml"): "tests/unit/admin/test_families.py",
     ("offsets.md", "python"): "tests/client/offsets/test_docs.py",
     ("offsets.md", "json"): "tests/client/offsets/test_docs.py",
