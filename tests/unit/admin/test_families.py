@@ -105,7 +105,7 @@ def test_every_metric_is_documented_and_no_other() -> None:
 
 
 def test_the_sample_of_a_configuration_is_read() -> None:
-    (sample,) = re.findall(r"^```ini\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    minimal = "[system]\nbrokerId=0\n[zookeeper]\nzk.zkEnable=false\n[topic=t]\n"
-    config = parse(f"{minimal}{sample}".encode(), "server.ini", is_dir=lambda path: False)
+    (line,) = re.findall(r"`(metricsAddress=[^`]+)`", TEXT)
+    minimal = "[system]\nbrokerId=0\n[zookeeper]\nzk.zkEnable=false\n[topic=t]\n[pymetaq]\n"
+    config = parse(f"{minimal}{line}\n".encode(), "server.ini", is_dir=lambda path: False)
     assert config.metrics_address == ("10.0.0.7", 9125)
