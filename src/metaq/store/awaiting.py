@@ -2,28 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
-from metaq.ports import World
+from metaq.ports import Worker, World
 from metaq.store.log import Gate, PartitionLog
-from metaq.store.mover import call
 from metaq.store.reader import Cold, Parts, Reader
 
 T = TypeVar("T")
 
 
+def settle(future: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
+    """Settle a future, unless that is done already: somebody has ceased to wait."""
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)  # type: ignore[arg-type]  # None is a T where there is no other result
+
+
 def gate_of(future: asyncio.Future[None]) -> Gate:
-    """Return a gate that settles a future, unless that is done already: somebody has ceased to wait."""
-
-    def gate(error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
-
-    return gate
+    """Return a gate that settles a future."""
+    return partial(settle, future, None)
 
 
 async def told(begin: Callable[[Gate], object]) -> None:
@@ -31,6 +32,13 @@ async def told(begin: Callable[[Gate], object]) -> None:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     begin(gate_of(future))
     await future
+
+
+async def call(worker: Worker, work: Callable[[], T]) -> T:
+    """Run blocking work in a worker and wait for it."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    worker.submit(work, partial(settle, future))
+    return await future
 
 
 async def in_thread(world: World, name: str, work: Callable[[], T]) -> T:
@@ -48,16 +56,7 @@ async def read(reader: Reader, log: PartitionLog, offset: int, size: int) -> byt
     if not isinstance(found, Cold):
         return b"".join(found)
     future: asyncio.Future[Parts] = asyncio.get_running_loop().create_future()
-
-    def done(parts: Parts | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(parts or [])
-
-    reader.read_cold(found, done)
+    reader.read_cold(found, partial(settle, future))
     return b"".join(await future)
 
 

@@ -13,10 +13,11 @@ from metaq.config.model import DeletePolicy
 from metaq.errors import StoreError
 from metaq.ports import Clock, Files, Worker
 from metaq.store import checkpoint as checkpoints
+from metaq.store.awaiting import call
 from metaq.store.checkpoint import Checkpoint, LogState, ProducerState
 from metaq.store.journal import Journal, Mark
 from metaq.store.log import PartitionLog, segment_name
-from metaq.store.mover import Mover, call
+from metaq.store.mover import Mover
 from metaq.store.producers import ProducerTable, states_of
 from metaq.store.retention import Sealed, dispose, expired
 from metaq.store.rounds import Rounds

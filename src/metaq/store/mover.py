@@ -7,37 +7,20 @@ lost by waiting, the journal has it.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from metaq.errors import StoreError
 from metaq.ports import Worker
+from metaq.store.awaiting import call
 from metaq.store.entries import Extent
 from metaq.store.large import LargeRun
 from metaq.store.log import PartitionLog
 from metaq.store.partition_files import PartitionFiles, Piece
 
-T = TypeVar("T")
-
 _JOB_BYTES: Final = 8 << 20
 _JOB_LOGS: Final = 128
 _EAGER: Final = 4 << 20  # bytes of tails that may wait in any case
 _WORTH: Final = 16 << 10  # bytes of one partition that are worth a write: the thread takes the loop's time for each
-
-
-async def call(worker: Worker, work: Callable[[], T]) -> T:
-    """Run blocking work in a worker and wait for it."""
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-    def done(result: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]  # None is a T where work returns None
-
-    worker.submit(work, done)
-    return await future
 
 
 class Mover:

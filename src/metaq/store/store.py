@@ -10,7 +10,7 @@ from metaq.errors import DiskFull, StoreError
 from metaq.model import TopicPartition
 from metaq.ports import Files, World
 from metaq.store import checkpoint as checkpoints
-from metaq.store.awaiting import read, read_last
+from metaq.store.awaiting import call, read, read_last
 from metaq.store.copied import append_copied
 from metaq.store.ending import Endings
 from metaq.store.entries import Batch, Epoch, pack
@@ -19,7 +19,7 @@ from metaq.store.housekeeping import Housekeeping
 from metaq.store.journal import Identity, Journal
 from metaq.store.layout import Place, Root
 from metaq.store.log import Gate, PartitionLog
-from metaq.store.mover import Mover, call
+from metaq.store.mover import Mover
 from metaq.store.opening import Foreign, Opened, OpenedLog, Opening
 from metaq.store.partition_files import PartitionFiles
 from metaq.store.reader import Reader

@@ -13,8 +13,8 @@ from typing import Final
 from metaq.errors import ConfigError
 from metaq.model import TopicPartition
 from metaq.ports import Files, Worker
+from metaq.store.awaiting import call
 from metaq.store.checkpoint import replace_file
-from metaq.store.mover import call
 
 log_ = logging.getLogger(__name__)
 
