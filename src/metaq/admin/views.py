@@ -1,6 +1,5 @@
 """What there is to see of a running broker, as values: all that metrics are made of."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from metaq.broker.broker import Broker
 from metaq.broker.ports import PairFigures
 from metaq.broker.stats import Tally
 from metaq.broker.stats_text import PIECE, BrokerState, PartitionState, Pieces
+from metaq.broker.turns import make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +30,7 @@ class View:
 
 async def look(broker: Broker) -> View:
     """Return how a broker is; others have their turn of the loop meanwhile."""
-    pieces = _look(broker)
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            view: View = end.value
-            return view
-        await asyncio.sleep(0)
+    return await make(_look(broker))
 
 
 def _look(broker: Broker) -> Pieces[View]:

@@ -77,13 +77,17 @@ class Source(Protocol):
 
 def answer(item: str, statistics: Statistics, source: Source) -> bytes:
     """Return the body that answers `stats <item>`; "reset" also resets. Not for "config", which is no text."""
-    pieces = answer_in_pieces(item, statistics, source)
+    return at_once(answer_in_pieces(item, statistics, source))
+
+
+def at_once(pieces: Pieces[T]) -> T:
+    """Make all of it now; return it."""
     while True:
         try:
             next(pieces)
         except StopIteration as end:
-            body: bytes = end.value
-            return body
+            whole: T = end.value
+            return whole
 
 
 def answer_in_pieces(item: str, statistics: Statistics, source: Source) -> Pieces[bytes]:

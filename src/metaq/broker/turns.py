@@ -4,13 +4,26 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from metaq.broker.stats_text import Pieces
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _FAILED: Final = b""  # what an answer is that could not be made
+
+
+async def make(pieces: Pieces[T]) -> T:
+    """Make all of an answer, one piece after the other; return it."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            whole: T = end.value
+            return whole
+        await asyncio.sleep(0)  # others have their turn
 
 
 class Turns:

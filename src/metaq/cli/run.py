@@ -14,6 +14,7 @@ from metaq.admin.control import ControlServer, Values
 from metaq.app import RunningBroker, settle_process
 from metaq.app import run as run_broker
 from metaq.broker.ports import Replica
+from metaq.broker.turns import make
 from metaq.cli.home import Home
 from metaq.cli.local import Local, beside
 from metaq.config.editing import TopicChange
@@ -59,14 +60,7 @@ class Operator:
 
     async def slave_status(self) -> Values:
         """Return how far the copying is. Raises MetaqError if this is no slave."""
-        pieces = self._replica().values()
-        while True:
-            try:
-                next(pieces)
-            except StopIteration as done:
-                values: Values = done.value
-                return values
-            await asyncio.sleep(0)  # others have their turn
+        return await make(self._replica().values())
 
     async def promote(self, *, force: bool, wait: float, rest: Sequence[str]) -> Values:
         """Make a slave the master; return what is lost by that. Raises MetaqError or OSError."""

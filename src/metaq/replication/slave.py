@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from metaq.broker.broker import Broker
-from metaq.broker.stats_text import PIECE, Pieces
+from metaq.broker.stats_text import PIECE, Pieces, at_once
 from metaq.cluster.master import Master, MasterWatch
 from metaq.cluster.member_options import check_group
 from metaq.cluster.ports import Registry
@@ -234,13 +234,7 @@ class Slave:
 
     def status(self) -> SlaveStatus:
         """Return how far it is."""
-        pieces = self._in_pieces()
-        while True:
-            try:
-                next(pieces)
-            except StopIteration as end:
-                status: SlaveStatus = end.value
-                return status
+        return at_once(self._in_pieces())
 
     def _in_pieces(self) -> Pieces[SlaveStatus]:
         """Make what `status` returns."""
