@@ -1,15 +1,18 @@
 """Every test of the tree runs against a real ZooKeeper, against our own registry, and against the tree in memory."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Protocol
 
 import pytest
 
+from metaq.app import settle_process
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
 from metaq.cluster.ports import Registry
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.testing import Coordinator
+from tests.pauses import Pauses, watched_loop
 
 DEADLINE = 10.0  # seconds for whatever a test waits for
 
@@ -99,3 +102,21 @@ async def ensemble(request: pytest.FixtureRequest, chroots: Iterator[int]) -> As
         made = RealEnsemble(server, server.chroot(f"test-{next(chroots)}"))
     yield made
     await made.end()
+
+
+@pytest.fixture
+def few_collections() -> Iterator[None]:
+    """Have the collector look as seldom as in a process of a broker: see `tune_process`."""
+    before = gc.get_threshold()
+    gc.set_threshold(20_000, 4, 1000)
+    settle_process()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch, few_collections: None) -> Iterator[Pauses]:
+    """Return what watches for callbacks that hold up the loop."""
+    with watched_loop(monkeypatch) as watched:
+        yield watched

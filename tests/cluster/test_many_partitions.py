@@ -5,40 +5,21 @@ long form 50,000, as one topic and as 10,000, and the limit that is promised.
 """
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from metaq.app import settle_process
 from metaq.testing import Coordinator
 from tests.conftest import COORDINATORS
 from tests.embedding import Dial, Peer, Serving, configured, settings
-from tests.pauses import Pauses, watched_loop
+from tests.pauses import Pauses
 
 PROMISED = 0.050  # seconds, with 50,000 partitions
 SHORT = 0.040  # with 6,000; what grows with the square of 2,000 topics takes longer
 NEW = 50  # topics that a reload adds
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture
-def few_collections() -> Iterator[None]:
-    """Have the collector look as seldom as in a process of a broker: see `tune_process`."""
-    before = gc.get_threshold()
-    gc.set_threshold(20_000, 4, 1000)
-    settle_process()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*before)
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch, few_collections: None) -> Iterator[Pauses]:
-    with watched_loop(monkeypatch) as watched:
-        yield watched
 
 
 class Case:

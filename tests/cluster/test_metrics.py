@@ -1,7 +1,6 @@
 """Metrics as a real client gets them, of a broker, of a slave that lags, of a master whose slave is away."""
 
 import asyncio
-import gc
 import logging
 import re
 import sys
@@ -15,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import metaq.admin
-from metaq.app import real_world, settle_process
+from metaq.app import real_world
 from metaq.config.pair import SamsaConfig
 from metaq.config.slave import SlaveConfig
 from metaq.errors import ConfigError, StoreError
@@ -28,7 +27,7 @@ from tests.cluster.conftest import until
 from tests.cluster.slaves.conftest import hosts, sites
 from tests.cluster.slaves.sites import Sites, same
 from tests.embedding import HERE, PATIENCE, Dial, Serving, configured, serving, settings
-from tests.pauses import Pauses, watched_loop
+from tests.pauses import Pauses
 
 __all__ = ["hosts", "sites"]
 
@@ -183,17 +182,6 @@ class Far:
         for number in range(self._count):
             key = TopicPartition("test", number)
             yield PartitionStatus(key, State.COPYING, 100, 300, lag=200, messages=2, seconds=0.5)
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
-    before = gc.get_threshold()
-    gc.set_threshold(20_000, 4, 1000)  # as in the process of a broker: see `tune_process`
-    settle_process()
-    with watched_loop(monkeypatch) as watched:
-        yield watched
-    gc.unfreeze()
-    gc.set_threshold(*before)
 
 
 async def test_a_scrape_of_20000_partitions_does_not_hold_up_the_broker(

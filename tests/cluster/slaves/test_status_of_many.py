@@ -1,35 +1,20 @@
 """Whoever asks a slave of 50,000 partitions how it is does not hold it up."""
 
 import asyncio
-import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from metaq.admin.control import ControlServer
-from metaq.app import real_world, settle_process
+from metaq.app import real_world
 from metaq.cli.run import Operator
 from metaq.config.slave import SlaveConfig
 from metaq.model import BrokerAddress
 from metaq.replication.slave import Slave
 from tests.embedding import configured, serving, settings
-from tests.pauses import Pauses, watched_loop
+from tests.pauses import Pauses
 
 COUNT = 50_000
 PROMISED = 0.050  # seconds
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
-    before = gc.get_threshold()
-    gc.set_threshold(20_000, 4, 1000)  # as in the process of a broker: see `tune_process`
-    settle_process()
-    with watched_loop(monkeypatch) as watched:
-        yield watched
-    gc.unfreeze()
-    gc.set_threshold(*before)
 
 
 async def test_a_slave_says_how_it_is_with_each_of_50000_partitions_a_few_at_a_time(
