@@ -44,9 +44,7 @@ class Room:
         self._holders: dict[Member, tuple[int, float]] = {}  # bytes, and since when; the oldest first
         self.line: dict[Member, tuple[Callable[[], None], float]] = {}
         self._waking = False
-        self._easy = (
-            most - _RESERVE - _PART * _WHOLE
-        )  # bytes that may be taken while shares are as large as anybody asks
+        self._easy = most - _RESERVE - _PART * _WHOLE  # bytes taken up to which a share is as large as anybody asks
         self._time = asyncio.get_running_loop().time
 
     @property
