@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 from metaq.broker.gets import Gets
 from metaq.broker.ports import Buffer, Peer
+from metaq.broker.stamps import stamped
 from metaq.broker.stats import Statistics
 from metaq.broker.waiting import Polls
 from metaq.errors import BadRequest, NothingAtOffset, OffsetMoved, RequestError, Status
 from metaq.protocol.commands import Mget, Want
 from metaq.protocol.encoder import part_head, result, value_head
-from metaq.protocol.parts import Stamped, pack_stamps
+from metaq.protocol.parts import LEAST_ROOM, Stamped, pack_stamps
 from metaq.store.log import PartitionLog
 from metaq.store.reader import Cold, Parts
 from metaq.store.store import MessageStore
-
-_LEAST: Final = 64 << 10  # bytes: who gets less of many partitions knows that nothing was left out for want of room
 
 
 class _Part:
@@ -113,7 +111,7 @@ class Many:
             exc = BadRequest(f"Bad request,invalid max size:{command.max_size}")
             return [result(exc.status, str(exc), command.opaque)]
         reply = _Reply(peer, command.opaque, command.stamps)
-        share = max(_LEAST, peer.share())
+        share = max(LEAST_ROOM, peer.share())
         room = min(command.max_size, self._gets.max_size, share)
         for nth, want in self._gets.beyond(command.wants):
             part = self._part(reply, nth, want, share)
@@ -168,7 +166,7 @@ class Many:
         """Add the stamps of the batches that the data of a part is of."""
         start = part.want.offset
         batches = self._store.producers.between(part.log.id, start, start + part.size)
-        part.stamps = [Stamped(*batch.stamp, *batch[1:5]) for batch in batches]
+        part.stamps = [stamped(batch) for batch in batches]
 
     def _brought(self, reply: _Reply, part: _Part, data: Parts | None, error: BaseException | None) -> None:
         target = part.want.target

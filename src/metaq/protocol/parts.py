@@ -8,6 +8,7 @@ from metaq.errors import ProtocolError, Status
 from metaq.record import HEADER_SIZE
 
 _LARGE: Final = 64 << 10  # bytes of a part that are worth not to be copied, if they pin no more than as much again
+LEAST_ROOM: Final = 64 << 10  # bytes: a reply below that had room for all, unless less was asked for
 _LONGEST_LINE: Final = 80  # bytes: five numbers, most of them small
 
 # Behind the data, for a replica, one for each batch of it (big-endian):
@@ -63,9 +64,16 @@ def read_parts(data: bytes) -> list[Part]:
         if position > len(data):
             raise ProtocolError(f"mget: the part at byte {start} of the reply is cut")
         stamps = read_stamps(data[stop:position]) if more else ()
-        found = memoryview(data)[start:stop] if length >= _LARGE and 2 * length >= len(data) else data[start:stop]
-        parts.append(Part(nth, status, base, found, stamps))
+        parts.append(Part(nth, status, base, cut_out(data, start, stop), stamps))
     return parts
+
+
+def cut_out(data: bytes | memoryview, start: int, stop: int) -> bytes | memoryview:
+    """Return a part of data: a view if it is long, and half or more of what the view keeps in memory; else bytes."""
+    size = stop - start
+    if size >= _LARGE and 2 * size >= len(data):
+        return memoryview(data)[start:stop]
+    return bytes(data[start:stop])
 
 
 def pack_stamps(batches: Iterable[Stamped]) -> bytes:

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
+from metaq.broker.stamps import batch_of
 from metaq.errors import StoreError
 from metaq.replication.course import Course
 from metaq.replication.partition import Records
-from metaq.store.entries import Batch, Stamp
 from metaq.store.store import MessageStore
 
 log_ = logging.getLogger(__name__)
@@ -46,9 +46,8 @@ class Appender:
             # Whoever copied before had other segments. Offsets are the same; names are again from the next one on.
             base = log.end if base is not None and base > log.end else store.rounds.rolls.get(log, [log.base])[-1]
         store.append_copied(log, records.data, base, records.messages, records.highest_id)
-        for stamped in records.batches:
-            producer, epoch, sequence, offset, length, count, first_id = stamped
-            store.stamp_copied(log, Batch(log.id, offset, length, count, first_id, Stamp(producer, epoch, sequence)))
+        for stamp in records.batches:
+            store.stamp_copied(log, batch_of(log.id, stamp))
         size = len(records.data)
         course.end += size
         course.uncommitted += size

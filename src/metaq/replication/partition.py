@@ -17,11 +17,10 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from metaq.errors import CorruptMessage
-from metaq.protocol.parts import Stamped
+from metaq.protocol.parts import Stamped, cut_out
 from metaq.record import HEADER, HEADER_SIZE, crc32
 
 LARGEST: Final = 256 << 20  # bytes of a record; what claims to be larger is none
-_LARGE: Final = 64 << 10  # bytes that are worth not to be copied
 _AHEAD: Final = 4  # stretches of one partition that are asked for at a time
 _unpack_from = HEADER.unpack_from
 
@@ -231,8 +230,7 @@ class Copy:
             base = (self.end if self._new else None) if self._base is None else self._base
             self.end += end
             self._new = False
-            whole = run[:end] if end >= _LARGE and 2 * end >= len(run) else bytes(run[:end])
-            found.append(Records(whole, base, messages, highest, self._ended()))
+            found.append(Records(cut_out(run, 0, end), base, messages, highest, self._ended()))
         if error is not None:
             raise CorruptMessage(f"at {self.end}: {error.args[0]}", found) from error
         rest = bytes(run[end:]) if end else run  # a view of the end would keep all of it in memory

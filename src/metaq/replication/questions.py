@@ -4,18 +4,16 @@ A broker of ours is asked for many with one `mget` and waits until it has someth
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from metaq.errors import ClientError, ProtocolError, Status
 from metaq.net.calls import Call
 from metaq.net.link import Link
 from metaq.protocol.commands import Get, Mget, Reply, Result, Value, Want
 from metaq.protocol.encoder import encode
-from metaq.protocol.parts import Stamped, read_parts
+from metaq.protocol.parts import LEAST_ROOM, Stamped, read_parts
 from metaq.replication.course import Course
 from metaq.replication.partition import Ask
-
-_SURELY: Final = 64 << 10  # bytes of an answer below which nothing was left out for want of room
 
 
 class Line(NamedTuple):
@@ -94,7 +92,7 @@ class Question(Call):
         parts = {part.nth: part for part in read_parts(data)}
         if parts and max(parts) >= len(self.lines):
             raise ProtocolError(f"mget: part {max(parts)} of {len(self.lines)}")
-        sure = len(self.lines) if len(data) < _SURELY else max(parts, default=-1)
+        sure = len(self.lines) if len(data) < LEAST_ROOM else max(parts, default=-1)
         self.is_full = sure < len(self.lines) - 1
         for nth, line in enumerate(self.lines):
             part = parts.get(nth)

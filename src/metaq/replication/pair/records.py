@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from metaq.broker.stamps import batch_of
 from metaq.errors import BadRequest, SegmentMismatch
 from metaq.protocol.parts import Stamped
 from metaq.record import HEADER, HEADER_SIZE, crc32
-from metaq.store.entries import Batch, Stamp
 from metaq.store.log import PartitionLog
 from metaq.store.replicating import Run
 from metaq.store.store import MessageStore
@@ -79,11 +79,6 @@ def pieces(run: Run, most: int) -> Iterator[bytes]:
     yield data[begin:]
 
 
-def stamped(batch: Batch) -> Stamped:
-    """Return the stamp of a batch as it is sent."""
-    return Stamped(*batch.stamp, *batch[1:5])
-
-
 def unbroken(data: bytes, offset: int, stamps: Sequence[Stamped]) -> int:
     """Return how many bytes of what stands from `offset` on are whole records, and no part of a batch that is cut."""
     size = whole(data)
@@ -146,5 +141,5 @@ def append_piece(store: MessageStore, log: PartitionLog, piece: Piece) -> None:
         store.append_copied(log, records, base, what.messages, what.highest_id)
     except SegmentMismatch:
         store.append_copied(log, records, log.end, what.messages, what.highest_id)
-    for producer, epoch, sequence, offset, length, count, first_id in stamps:
-        store.stamp_copied(log, Batch(log.id, offset, length, count, first_id, Stamp(producer, epoch, sequence)))
+    for stamp in stamps:
+        store.stamp_copied(log, batch_of(log.id, stamp))

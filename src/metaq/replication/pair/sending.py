@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from metaq.broker.stamps import stamped
 from metaq.errors import ClientError, Refused, Status
 from metaq.net.calls import Call
 from metaq.net.link import Link
@@ -11,7 +12,7 @@ from metaq.protocol.commands import Msync, Reply, Result
 from metaq.protocol.encoder import encode_msync, sync_head
 from metaq.protocol.parts import pack_stamps
 from metaq.record import HEADER_SIZE
-from metaq.replication.pair.records import pieces, places, stamped
+from metaq.replication.pair.records import pieces, places
 from metaq.store.log import Gate
 from metaq.store.replicating import Run
 

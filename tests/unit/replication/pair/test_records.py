@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaq.broker.stamps import stamped
 from metaq.errors import BadRequest
 from metaq.model import TopicPartition
 from metaq.protocol.parts import Stamped
 from metaq.record import HEADER_SIZE, pack
-from metaq.replication.pair.records import check_stamps, contents, first_size, pieces, places, stamped, unbroken, whole
+from metaq.replication.pair.records import check_stamps, contents, first_size, pieces, places, unbroken, whole
 from metaq.store.entries import Batch, Stamp
 from metaq.store.log import PartitionLog
 from metaq.store.replicating import Run
