@@ -34,12 +34,15 @@ async def test_slaves_that_start_first_copy_the_master_when_it_comes(sites: Site
     assert await tree.children(PATHS.broker(1)) == ["master", "master_config_checksum", "slave1", "slave2"]
     assert await tree.children(PATHS.subscribe("test")) == ["1-m", "1-s1", "1-s2"]
     for number in (1, 2):
+
+        async def is_member(group: str = f"slaves-{number}") -> bool:
+            # a slave registers beside its copying, and anew when topics come
+            names = await tree.children(PATHS.group_ids(group)) or ()
+            nodes = [await tree.get(PATHS.consumer(group, name)) for name in names]
+            return [node.data for node in nodes if node is not None] == [b"oct29,test"]
+
+        await until_async(is_member)
         assert await tree.children(PATHS.group(f"slaves-{number}")) == ["ids"]
-        names = await tree.children(PATHS.group_ids(f"slaves-{number}"))
-        assert names is not None
-        node = await tree.get(PATHS.consumer(f"slaves-{number}", names[0]))
-        assert node is not None
-        assert node.data == b"oct29,test"
     for site in (*slaves, master):
         await site.end()
     held = master.files()
