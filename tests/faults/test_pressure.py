@@ -59,7 +59,7 @@ async def press_on_a_slow_disk(launch: Launch, folder: Path, producers: int, eac
     async with looking(broker.port, broker.pid) as look:
         greedy = Pressing(clients[0], "greedy", TopicPartition("test", 0), window=4000, size=2000)
         equals = [
-            Pressing(client, f"p{number}", target, window=60, size=2000)
+            Pressing(client, f"p{number}", target, window=300, size=2000)
             for number, (client, target) in enumerate(zip(clients[1:], targets, strict=True))
         ]
         async with asyncio.timeout(600):
@@ -73,9 +73,9 @@ async def press_on_a_slow_disk(launch: Launch, folder: Path, producers: int, eac
         await asyncio.gather(*(producer.stop() for producer in (greedy, *equals)))
     assert look.peak - before < 8 * TAIL / MIB + 60
     check_responsive(look)
-    # a run has some ten turns of each: that one began before the others, or had two turns more, is no unfairness
-    assert jain(shares) > 0.9 and max(shares) <= 3 * min(shares), f"shares of equals: {sorted(shares)}"
-    assert more < 10, f"the greedy one got {more:.1f} times what equals got, with 67 times as many under way"
+    # each has more under way than is read of it at once, so it is the broker alone that shares out
+    assert jain(shares) > 0.98 and max(shares) <= 1.5 * min(shares), f"shares of equals: {sorted(shares)}"
+    assert more < 2, f"the greedy one got {more:.1f} times what equals got, with 13 times as many under way"
     await check_kept(launch, broker, [greedy, *equals], [TopicPartition("test", number) for number in range(4)])
 
 
