@@ -54,6 +54,7 @@ class Connection(asyncio.BufferedProtocol):
         self._feed = self._decoder.feed
         self._connections = connections
         self.share = connections.sending.share
+        self._resuming = connections.resuming
         self._transport: asyncio.Transport | None = None
         self._slow = False  # the peer does not read
         self._owed = 0  # bytes that the disk is to bring for it
@@ -188,7 +189,8 @@ class Connection(asyncio.BufferedProtocol):
             self._connections.sending.take(self, size)
         else:
             self._connections.sending.give_some(self, -size)
-            self._go_on()
+            if self._later or self._blocked or self._ending:
+                self._resuming.add(self._go_on)
 
     def later(self, commands: Sequence[Command]) -> None:
         """Have commands carried out when the peer is not full, nor all are crowded; until then nothing is read."""
@@ -263,6 +265,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         self._last = sum(map(len, parts))
+        self._resuming.sent += self._last
         if self._slow:
             self._unsent += self._last
             self._connections.sending.take(self, self._last)
@@ -305,7 +308,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.set_write_buffer_limits(_HIGH_WATER_SENT, 0)
         self.active = True
-        asyncio.get_running_loop().call_soon(self._go_on)  # not here: asyncio's transport must not be closed within it
+        self._resuming.add(self._go_on)  # not here: asyncio's transport must not be closed within it
 
     def hold(self) -> None:
         """Do not read: the broker has no room."""

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from metaq.net.pace import AS_THE_SYSTEM
+from metaq.net.resuming import Resuming
 from metaq.net.room import Room
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Connections:
         self.waiting = False  # producers wait for the broker
         self.receiving = Room(RECEIVING, PATIENCE)
         self.sending = Room(SENDING, PATIENCE)
+        self.resuming = Resuming()
         self._turns: dict[Connection, None] = {}  # the producers that are held, longest first
         self._quantum = _READ_LITTLE
         self._calm_looks = 0
