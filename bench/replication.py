@@ -49,13 +49,14 @@ HEAD: Final = f"""\
 
 Copying what lies on disk, until it is safe and can be read at the slave, beside what one reader gets: the bare one in
 C, one get of 1 MiB in flight, and one with our client. Before each the system forgets what it has of the files in
-memory. `threshold`: unflushThreshold of the slave, {MESSAGES:,} messages of {len(BODY):,} bytes in one partition. Lag:
-from the send to the master until read at the slave, {RATE:,} messages of {BODY_SIZE} bytes a second in 16 partitions,
-synced. Puts with {SLAVES} slaves: the master has a processor for itself, the load and then the slaves share the rest;
-the slaves' files are in memory, as if their disks were others. `processor time`: what the master takes for a message.
-`own work`: this time without slaves by that with them, what a master carries whose load and slaves have processors of
-their own, surest at {STEADY:,} messages a second, where the load is the same; `rate` is as it was measured, all on the
-processors there are.
+memory. `threshold`: unflushThreshold of the slave, {MESSAGES:,} messages of {len(BODY):,} bytes in one partition.
+`to a pair's slave`: the same log, which the master of a synchronous pair sends to its slave that comes back empty,
+threshold 0. Lag: from the send to the master until read at the slave, {RATE:,} messages of {BODY_SIZE} bytes a second
+in 16 partitions, synced. Puts with {SLAVES} slaves: the master has a processor for itself, the load and then the slaves
+share the rest; the slaves' files are in memory, as if their disks were others. `processor time`: what the master takes
+for a message. `own work`: this time without slaves by that with them, what a master carries whose load and slaves have
+processors of their own, surest at {STEADY:,} messages a second, where the load is the same; `rate` is as it was
+measured, all on the processors there are.
 
 | Case | Value |
 |---|---|"""
@@ -122,6 +123,21 @@ class Measure:
                             self.add(f"copy, {name}", rate / 1e6, "MB/s", kind)
                         if kind == OURS:
                             check_equal(place.home("master"), place.home("slave1"), "read")
+
+    async def pair(self) -> None:
+        """Bring up the empty slave of a synchronous pair, with the same log."""
+        size = self._sizes.messages * SIZE
+        async with site(self._folder, {"read": 1}) as place:
+            write_log(place.home("master"), self._sizes.messages)
+            async with place.gregor(SYNCED) as slave:  # some comes before the master is registered
+                coming = asyncio.ensure_future(copied(slave.port, "read", 1, size, patience=60 + size / 2e6))
+                try:
+                    async with place.master(SYNCED, copy_to=slave.port):
+                        self.add("copy, to a pair's slave", await coming / 1e6, "MB/s")
+                finally:
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
+            check_equal(place.home("master"), place.home("slave1"), "read")
 
     async def lag(self) -> None:
         """Measure how long a message takes to a reader of a slave."""
@@ -246,7 +262,7 @@ async def read_in_python(port: int, size: int) -> float:
 async def measure(samples: Samples, round_: int, folder: Path, sizes: Sizes) -> None:
     """Measure everything once; what fails is noted."""
     taken = Measure(samples, round_, folder, sizes)
-    for name in ("copy", "small", "lag", "puts"):
+    for name in ("copy", "small", "pair", "lag", "puts"):
         try:
             await getattr(taken, name)()
         except (loads.LoadFailed, ServerFailed) as exc:
@@ -266,7 +282,7 @@ def rows(samples: Samples) -> Iterator[str]:
 @click.option("--seconds", default=3.0, show_default=True, help="How long each load is on.")
 @click.option("--rounds", default=1, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the files are; as tempfile chooses by itself.")
-@click.option("--only", default="copy,small,lag,puts", show_default=True)
+@click.option("--only", default="copy,small,pair,lag,puts", show_default=True)
 def main(gib: int, seconds: float, rounds: int, folder: Path | None, only: str) -> None:
     """Measure and print the table."""
     loads.compile_all()

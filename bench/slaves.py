@@ -54,9 +54,24 @@ class Site:
         return self.folder / name
 
     @asynccontextmanager
-    async def master(self, setting: Setting) -> AsyncIterator[Running]:
-        """Run the master in its home, which may hold data already."""
+    async def master(self, setting: Setting, *, copy_to: int = 0) -> AsyncIterator[Running]:
+        """Run the master in its home, which may hold data already; `copy_to`: the port of its slave in a pair."""
         port, command = self._prepare(OURS, "master", setting)
+        if copy_to:
+            properties = self.home("master") / "samsa_master.properties"
+            properties.write_text(f"slave={HERE}:{copy_to}\n")
+            command = Command("master", [*command.words, f"-Fsamsa={properties}"], command.folder)
+        async with serving(command, partial(serves, OURS, port, command.log)) as served:
+            yield Running(served.process, served.seconds, command.words, port)
+
+    @asynccontextmanager
+    async def gregor(self, setting: Setting) -> AsyncIterator[Running]:
+        """Run the slave of a pair in a home of its own, `slave1`, which is new, and stays."""
+        shutil.rmtree(self.home("slave1") / "data", ignore_errors=True)
+        port, command = self._prepare(OURS, "slave1", setting)
+        properties = self.home("slave1") / "gregor_slave.properties"
+        properties.write_text("")
+        command = Command("slave1", [*command.words, f"-Fgregor={properties}"], command.folder)
         async with serving(command, partial(serves, OURS, port, command.log)) as served:
             yield Running(served.process, served.seconds, command.words, port)
 
