@@ -89,7 +89,9 @@ def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(
     for name in ("hefei", "guangzhou"):
         said = metaq_server(sites[name], "start", "slave")
         assert said.startswith("Starting meta broker as an asynchronous slave...\nMeta broker serves at meta://127.0.")
-    assert "Error:no master of broker 1 is registered below /meta" in metaq_server(sites["hefei"], "slave-status")
+    waiting = metaq_server(sites["hefei"], "slave-status")
+    assert "State:waiting\nLag:unknown\nError:no master of broker 1 is registered below /meta" in waiting
+    assert [row[8] for row in brokers(sites["hefei"], capsys)] == ["unknown", "unknown"]
     metaq_server(sites["beijing"], "start")
     for topic in ("test", "meta-test", "oct29"):
         put(sites["beijing"], topic, b"from Beijing")

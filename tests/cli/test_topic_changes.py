@@ -116,7 +116,7 @@ def test_brokers_can_be_chosen_and_each_says_what_became_of_it(cluster: Cluster,
         (1, addresses[1], "failed"),
     ]
     assert printed(capsys, "drop", "orders", "--yes", "--broker", "5", status=1) == (
-        "metaq: broker 5 is not registered; there are [0, 1]\n"
+        "metaq: broker 5 is not registered as a master; there are 0, 1\n"
     )
 
 

@@ -62,6 +62,8 @@ def lag(broker: Broker) -> str:
     stats = broker.stats or {}
     if "slave_lag_bytes" not in stats:
         return "-"
+    if stats["slave_lag_bytes"] == "unknown":
+        return "unknown"
     return f"{stats['slave_lag_bytes']} bytes, {stats.get('slave_lag_seconds', '?')} s"
 
 

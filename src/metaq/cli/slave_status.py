@@ -23,20 +23,30 @@ def slave_status(home_path: str | None, as_json: bool) -> None:
         emit(values)
         return
     say("Getting asynchronous slave status...")
-    for line in (*original_lines(values), *_lines(values)):
+    for line in (*original_lines(values), *lines_of_ours(values)):
         say(line)
-    table(_HEADINGS, [_row(each) for each in _list(values, "partitions")])
+    table(_HEADINGS, [_row(_mapping(each)) for each in _list(values, "partitions")])
 
 
-def _lines(values: Mapping[str, object]) -> Iterator[str]:
+def lines_of_ours(values: Mapping[str, object]) -> Iterator[str]:
+    """Yield the lines that come after those of 1.4.6.2."""
     lag = _mapping(values["lag"])
     yield f"Master:{values['master'] or 'none'}"
     yield f"State:{values['state']}"
-    yield f"Lag:{lag['bytes']} bytes, about {_known(lag['messages'])} messages, {lag['seconds']} s"
+    yield f"Lag:{_lag(lag)}"
     if values["error"]:
         yield f"Error:{values['error']}"
     if values["config_error"] and values["config_error"] != values["error"]:
         yield f"Configuration:{values['config_error']}"
+    if gone := _list(values, "gone"):
+        yield f"Not at the master:{', '.join(map(str, gone))}: what is here stays, and is copied no further"
+
+
+def _lag(lag: Mapping[str, object]) -> str:
+    if lag["bytes"] is None:
+        return "unknown"
+    messages = "" if lag["messages"] is None else f"about {lag['messages']} messages, "
+    return f"{lag['bytes']} bytes, {messages}{lag['seconds']} s"
 
 
 def _row(each: Mapping[str, object]) -> tuple[object, ...]:
@@ -55,7 +65,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value
 
 
-def _list(values: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
+def _list(values: Mapping[str, object], key: str) -> list[object]:
     value = values[key]
     assert isinstance(value, list)
     return value

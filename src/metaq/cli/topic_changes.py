@@ -188,7 +188,8 @@ async def masters_of(tree: Tree, wanted: tuple[int, ...]) -> Mapping[int, Broker
     if not masters:
         raise Failure("no broker is registered there")
     if missing := sorted(set(wanted) - masters.keys()):
-        raise Failure(f"broker {', '.join(map(str, missing))} is not registered; there are {sorted(masters)}")
+        there = ", ".join(map(str, sorted(masters)))
+        raise Failure(f"broker {', '.join(map(str, missing))} is not registered as a master; there are {there}")
     return {broker_id: masters[broker_id] for broker_id in wanted or masters}
 
 

@@ -63,8 +63,8 @@ class Checker:
         if ends is None or end == ends.first or (not has_records and ends.first <= end <= ends.end):
             if ends is None and has_records:
                 raise StoreError(
-                    f"{log.key}: the master has no log of it, ours goes from {log.start} to {end}. If the master lost"
-                    " its disk, make this slave the master; if the topic is gone there, drop it here too"
+                    f"the master has no log of it, ours goes from {log.start} to {end}. If the master lost its disk,"
+                    " make this slave the master; if the topic was made anew there, its next message has ours set aside"
                 )
             return Meeting(end)
         where = f"ours goes from {log.start} to {end}, the master's from {ends.first} to {ends.end}"

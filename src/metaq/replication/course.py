@@ -98,7 +98,9 @@ class Course:
         messages = 0 if lag == 0 else None
         if lag and self.messages:
             messages = max(1, round(lag * self.messages / self.bytes))
-        seconds = (now - self.behind_since if self.behind_since else 0.0) if self.heard else None
+        seconds = None  # a partition that never came to be copied is behind, too, if the master has something
+        if self.heard or (lag and self.behind_since):
+            seconds = now - self.behind_since if self.behind_since else 0.0
         return PartitionStatus(
             self.key, self.state, end, self.master_end, lag, messages, seconds, self.error, self.repaired, self.complete
         )

@@ -37,7 +37,8 @@ class Total:
 class SlaveStatus:
     """An asynchronous slave, its partitions by topic and number, and `total`, what these come to.
 
-    `problem`: why nothing is copied; `config_problem`: why the master's topics are not taken over.
+    `problem`: why nothing is copied; `config_problem`: why the master's topics are not taken over; `gone`: topics that
+    have logs here and that the master does not offer.
     """
 
     broker_id: int
@@ -49,6 +50,7 @@ class SlaveStatus:
     config_problem: str | None
     copying: FollowerStatus
     total: Total
+    gone: tuple[str, ...] = ()
 
     @property
     def error(self) -> str | None:
@@ -65,22 +67,30 @@ class SlaveStatus:
         order = (State.STOPPED, State.REPAIRING, State.WAITING, State.COMPARING, State.COPYING)
         return next((state.value for state in order if state in self.total.states), State.CURRENT.value)
 
+    @property
+    def _lag(self) -> tuple[int | None, int | None, float | None]:
+        """What all partitions lack: bytes, messages, seconds; None: not known, as before the first master was met."""
+        if not self.copying.partitions and not self.copying.connected:
+            return None, None, None
+        return self.total.bytes, self.total.messages, round(self.total.seconds, 3)
+
     def summary(self) -> list[str]:
         """Return the lines that `stats` has more on a slave: key, blank, value."""
-        error, messages = self.error, self.total.messages
+        error = self.error
+        lag, messages, seconds = self._lag
         return [
             f"slave_id {self.slave_id}",
             f"slave_master {self.master or 'none'}",
             f"slave_state {self.state}",
-            f"slave_lag_bytes {self.total.bytes}",
+            f"slave_lag_bytes {'unknown' if lag is None else lag}",
             f"slave_lag_messages {'unknown' if messages is None else messages}",
-            f"slave_lag_seconds {self.total.seconds:.3f}",
+            f"slave_lag_seconds {'unknown' if seconds is None else format(seconds, '.3f')}",
             *([f"slave_error {_one_line(error)}"] if error else []),
         ]
 
     def values(self) -> dict[str, object]:
         """Return all of it for scripts but the partitions: for these, see `partition_values`."""
-        total = self.total
+        lag, messages, seconds = self._lag
         return {
             "broker_id": self.broker_id,
             "slave_id": self.slave_id,
@@ -89,9 +99,10 @@ class SlaveStatus:
             "state": self.state,
             "master": None if self.master is None else str(self.master),
             "connected": self.copying.connected,
-            "lag": {"bytes": total.bytes, "messages": total.messages, "seconds": round(total.seconds, 3)},
+            "lag": {"bytes": lag, "messages": messages, "seconds": seconds},
             "error": self.error,
             "config_error": self.config_problem,
+            "gone": list(self.gone),
         }
 
 

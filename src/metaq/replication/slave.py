@@ -267,7 +267,16 @@ class Slave:
             config_problem=None if self._meeting is None else self._meeting.config_problem,
             copying=replace(copying, partitions=partitions),
             total=total,
+            gone=self._gone(partitions),
         )
+
+    def _gone(self, partitions: Iterable[PartitionStatus]) -> tuple[str, ...]:
+        """Return the topics that are here and not at the master: dropped there, or not to be read there."""
+        assert self._broker is not None
+        if self._meeting is None or self._meeting.master is None or not self._meeting.has_met:
+            return ()
+        here = {each.key.topic for each in self._broker.store.all()}
+        return tuple(sorted(here.difference(each.key.topic for each in partitions)))
 
     def summary(self) -> Pieces[list[str]]:
         """Make the lines that `stats` has more on a slave."""

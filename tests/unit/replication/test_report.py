@@ -78,6 +78,9 @@ def told(status: SlaveStatus) -> dict[str, object]:
 
 def test_scripts_get_the_lag_of_all_and_of_each_partition() -> None:
     assert slave(AT_END, BEHIND).values()["lag"] == {"bytes": 600, "messages": 6, "seconds": 1.25}
+    never_met = slave(connected=False)
+    assert never_met.values()["lag"] == {"bytes": None, "messages": None, "seconds": None}
+    assert never_met.summary()[3:] == [f"slave_lag_{unit} unknown" for unit in ("bytes", "messages", "seconds")]
     values = partition_values(BEHIND)
     assert (values["topic"], values["partition"], values["state"]) == ("test", 1, "copying")
     assert values["lag"] == {"bytes": 600, "messages": 6, "seconds": 1.25}
