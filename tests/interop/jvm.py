@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import os
 import random
 import re
@@ -16,8 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
+log = logging.getLogger(__name__)
+
 BUILD: Final = Path(__file__).parent / "java" / "build.sh"
 MAIN: Final = "com.taobao.metamorphosis.server.MetamorphosisStartup"
+READY: Final = (
+    BUILD.parents[3] / "build" / "java" / "classes.jsa"
+)  # all classes of the class path, as BUILD prepares them
 QUICK: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xmx256m")  # starts fast, runs slower
 PATIENCE: Final = 30.0  # seconds a JVM gets to start, to stop, or for one command
 LOG_TAIL: Final = 4000  # characters of a log that a failure shows
@@ -55,6 +61,11 @@ def free_port() -> int:
             return port
 
 
+def _ready() -> tuple[str, ...]:
+    """Return flags to take classes from READY, if there is such a file; what is wrong with it is said to the log."""
+    return (f"-XX:SharedArchiveFile={READY}", "-Xlog:disable", "-Xlog:all=warning:stderr") if READY.exists() else ()
+
+
 class JavaProcess:
     """One JVM in a folder of its own, its standard error kept in a file."""
 
@@ -70,6 +81,7 @@ class JavaProcess:
         command = [
             "java",
             *flags,
+            *_ready(),
             "-Dfile.encoding=UTF-8",
             f"-Duser.home={log.parent}",
             "-cp",
@@ -219,6 +231,9 @@ class Command:
     async def __aiter__(self) -> AsyncIterator[Event]:
         """Yield events as they come, until its output ends."""
         async for line in self._lines:
+            if not line.startswith(b"{"):  # a JVM that is told to end while it still starts complains here
+                log.warning("%s says %r", self.name, line)
+                continue
             event: Event = json.loads(line)
             self.seen.append(event)
             yield event
