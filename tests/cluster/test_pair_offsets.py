@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metaq.cluster.memory import MemoryRegistry, MemoryTree
 from metaq.model import TopicPartition
-from metaq.record import walk
+from metaq.record import pack, walk
 from metaq.replication.pair.recovering import recover_offsets
 from metaq.store.store import MessageStore
 from tests.embedding import Dial, configured, serving, settings
@@ -67,3 +67,29 @@ async def test_each_group_goes_on_behind_the_message_it_had_last(tmp_path: Path)
             "ancient": "1234",
             "odd": "not a number",
         }
+
+
+async def test_ids_that_begin_again_below_zero_are_found_and_what_is_broken_holds_nothing_up(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "test-0"
+    folder.mkdir(parents=True)
+    after = pack(-900, 0, b"after the machine was started again")
+    before = pack(-20, 0, b"before") + pack(-10, 0, b"before, too")
+    (folder / f"{0:020d}.meta").write_bytes(before)
+    (folder / f"{len(before):020d}.meta").write_bytes(after)
+    broken = len(before) + len(after)
+    (folder / f"{broken:020d}.meta").write_bytes(bytes([after[0] ^ 1]) + after[1:])
+    (folder / f"{broken + len(after):020d}.meta").write_bytes(pack(-800, 0, b"last"))
+    async with serving(configured(tmp_path, settings(tmp_path, topics=TOPIC))) as broker:
+        store = broker.running.broker.store
+        registry = MemoryRegistry(MemoryTree())
+        await registry.connect()
+        path = "/meta/consumers/{}/offsets/test/0-0"
+        for group, text in {"old": "-10-999", "new": "-900-5", "lost": "-15-7"}.items():
+            await registry.create(path.format(group), text.encode())
+        assert await recover_offsets(registry, "/meta", 0, store) == 2
+        found = {group: await registry.get(path.format(group)) for group in ("old", "new", "lost")}
+    assert {group: node and node.data for group, node in found.items()} == {
+        "old": b"-10-%d" % len(before),
+        "new": b"-900-%d" % broken,
+        "lost": b"-15-7",  # ids do not ascend, so nobody can tell what came after it
+    }
