@@ -120,13 +120,20 @@ class Checker:
                 continue
             size = min(_LAST, stop - low)
             if await self._same(link, log, low, size) >= min(size, await self._first_size(log, low)):
-                return await self._boundary(log, base, await self._last_same(link, log, low, stop))
+                return await self._boundary(log, base, await self._last_same(link, log, low, min(stop, ends.end)))
         return None
 
     async def _same(self, link: Link, log: PartitionLog, offset: int, size: int) -> int:
-        """Return how many bytes are the same from an offset on."""
+        """Return how many bytes are the same from an offset on, where the master has said that it has some.
+
+        Raises StoreError if it gives none: it is closed there, or on its way out, which says nothing of the bytes.
+        """
         ours = await self._ours(log, offset, size)
         theirs = await self._theirs(link, log.key, offset, len(ours))
+        if ours and not theirs:
+            raise StoreError(
+                f"the master does not give what it has at {offset}: the partition is closed or moved there"
+            )
         if ours == theirs:
             return len(ours)
         return next(

@@ -196,6 +196,23 @@ async def test_a_log_that_was_dropped_at_the_master_and_begun_anew_is_followed(p
     pair.check_equal(KEY)
 
 
+async def test_a_partition_that_is_closed_at_the_master_is_waited_for_and_nothing_is_set_aside(pair: Pair) -> None:
+    async with pair.master() as master, pair.slave() as slave:
+        await publish(master, "test", FIRST, 1)
+        slave.follow(master, test=4)
+        await slave.is_like(master, KEY)
+        slave.follow(None, test=4)
+        await until(lambda: not slave.follower.status().connected)
+        master.running.broker.close_partitions("test", 1, 1)
+        slave.follow(master, test=4)
+        await until(lambda: "does not give what it has" in (slave.of(KEY).error or ""), lambda: slave.of(KEY))
+        master.running.broker.open_partitions("test")
+        await publish(master, "test", SECOND, 1)
+        await slave.is_like(master, KEY)
+        assert (await slave.reaches(KEY, State.CURRENT)).repaired is None
+    pair.check_equal(KEY)
+
+
 async def test_a_full_disk_is_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: object) -> None:
         raise DiskFull("disk full")
