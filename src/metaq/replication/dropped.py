@@ -73,7 +73,7 @@ class Dropped:
         del self._missing[topic]
         if logs:
             log.warning("topic %s: the master has dropped it; what was copied is kept in pymetaq/aside", topic)
-            await self._forget(topic)
+        await self._forget(topic)
 
     async def _move(self, each: PartitionLog) -> None:
         await told(partial(self._store.move_aside, each))

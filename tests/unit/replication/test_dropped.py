@@ -100,6 +100,15 @@ async def test_all_of_it_is_moved_aside_said_once_and_forgotten(
     assert not learning.pending
 
 
+async def test_a_topic_of_which_nothing_was_copied_is_forgotten_too(slave: Slave, at_once: None) -> None:
+    learning = slave.dropped()
+    learning.learn(naming("a", "empty"))
+    assert learning.learn(naming("a")) == ["empty"]
+    await learning.move("empty")
+    assert (slave.store.aside, slave.forgotten) == ([], ["empty"])
+    assert not learning.pending
+
+
 async def test_what_our_own_configuration_has_stays(slave: Slave, at_once: None) -> None:
     slave.ours.add("a")
     learning = slave.dropped()
