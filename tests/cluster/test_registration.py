@@ -170,6 +170,21 @@ async def test_everything_is_registered_again_after_the_session_expired(ensemble
     await broker.withdraw()
 
 
+async def test_a_broker_that_has_withdrawn_stays_away_in_a_new_session(ensemble: Ensemble) -> None:
+    ours, theirs = await ensemble.connect(), await ensemble.connect()
+    broker = await registered(ours, config())
+    await broker.withdraw()
+    before, old = await tree(theirs), ours.session
+    ensemble.expire(ours)
+    await until(lambda: ours.session not in (0, old))
+    await broker.add_topic("dynamic")
+    await broker.update(config(topic("meta-test", 8), checksum=2), ["meta-test"])
+    assert await tree(theirs) == before
+    await broker.register(["meta-test"])
+    assert await theirs.get("/meta/brokers/ids/0/master") == Node(URL, ours.session)
+    await broker.withdraw()
+
+
 async def test_another_broker_under_our_id_is_an_error_that_names_both(ensemble: Ensemble) -> None:
     ours, theirs = await ensemble.connect(), await ensemble.connect()
     other = BrokerRegistration(theirs, config(), BrokerAddress("10.0.0.9", 8123))

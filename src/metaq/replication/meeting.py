@@ -36,6 +36,7 @@ class Meeting:
         self,
         broker: Serving,
         world: World,
+        group: str,
         taking: tuple[Syncing, Dropped] | None,
         follow: Callable[[Master], None],
         follow_out: Callable[[], None],
@@ -44,6 +45,7 @@ class Meeting:
         self.config_problem: str | None = None
         self._broker = broker
         self._world = world
+        self._group = group
         self._syncing = None if taking is None else taking[0]
         self._dropped = None if taking is None else taking[1]
         self._follow = follow
@@ -156,7 +158,7 @@ class Meeting:
             except ConfigError as exc:
                 self.config_problem = str(exc)
                 said = None  # a Java broker may have started with what we refuse
-            self.problem = None if said is None else self._misfit(said.broker_id, address)
+            self.problem = None if said is None else self._misfit(said, address)
             if self.problem is None:
                 await self._take(theirs)
                 if said is not None and self._dropped is not None:
@@ -169,15 +171,21 @@ class Meeting:
         """Read a master's server.ini in a thread. Raises ConfigError."""
         return await in_thread(self._world, "metaq-sync", lambda: read_theirs(theirs))
 
-    def _misfit(self, broker_id: int, address: BrokerAddress) -> str | None:
-        """Return why the broker there is none to be copied."""
+    def _misfit(self, theirs: BrokerConfig, address: BrokerAddress) -> str | None:
+        """Return why the broker there is none to be copied. A filter for our group would hold messages back, unsaid."""
         own = self._broker.config
-        if broker_id == own.broker_id:
-            return None
-        return (
-            f"the broker at {address} is broker {broker_id}, and this slave follows broker {own.broker_id}; "
-            f"set brokerId or zk.zkConnect in {own.path} so that they are those of its master"
-        )
+        if theirs.broker_id != own.broker_id:
+            return (
+                f"the broker at {address} is broker {theirs.broker_id}, and this slave follows broker {own.broker_id}; "
+                f"set brokerId or zk.zkConnect in {own.path} so that they are those of its master"
+            )
+        filtered = [topic.name for topic in theirs.topics if self._group in dict(topic.filters)]
+        if filtered:
+            return (
+                f"the master at {address} filters {', '.join(filtered)} for group {self._group}, so messages would be "
+                "missing here; set another slaveGroup in async_slave.properties, which none of its lines group.… names"
+            )
+        return None
 
     async def _take(self, theirs: bytes) -> None:
         if self._syncing is None:

@@ -138,6 +138,7 @@ class Slave:
         meeting = self._meeting = Meeting(
             serving,
             self._world,
+            group,
             self._taking(serving),
             lambda m: follower.follow(m.address, m.partitions),
             follower.follow_out,

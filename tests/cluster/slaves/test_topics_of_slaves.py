@@ -79,6 +79,18 @@ async def test_a_slave_moves_aside_what_its_master_has_dropped_and_nothing_for_l
     assert slave.slave.status().values()["gone"] == []
 
 
+async def test_a_master_that_filters_for_the_group_of_a_slave_is_not_copied_with_holes(sites: Sites) -> None:
+    filtering = TOPICS.replace("[topic=test]\n", "[topic=test]\ngroup.slaves-1=com.example.Cheap\n")
+    master, slave, other = sites.site("master", topics=filtering), sites.slave(1), sites.slave(2)
+    for site in (slave, other, master):
+        await site.start()
+    await master.put("test", 0, b"a")
+    await same(master, other)
+    await until(lambda: "filters test for group slaves-1" in str(slave.slave.status().error))
+    assert "set another slaveGroup" in str(slave.slave.status().error)
+    assert not slave.bounds()
+
+
 def aside(site: Site, partition: str) -> dict[str, bytes]:
     folder = site.folder / "data" / "pymetaq" / "aside"
     return {path.name: path.read_bytes() for path in folder.glob(f"{partition}@*")}

@@ -1,6 +1,7 @@
 """A follower beside a master of ours: bytes, segments, repairs, and what it tells."""
 
 from metaq.model import TopicPartition
+from metaq.record import pack
 from metaq.replication.status import State
 from tests.unit.replication.conftest import Pair, publish
 
@@ -35,3 +36,16 @@ async def test_it_goes_on_where_it_was(pair: Pair) -> None:
             slave.follow(master, test=4)
             await slave.is_like(master, *TEST)
     pair.check_equal(*TEST)
+
+
+async def test_messages_whose_ids_repeat_or_fall_are_all_copied(pair: Pair) -> None:
+    key = TEST[0]
+    folder = pair.master_home / "data" / str(key)
+    folder.mkdir(parents=True)
+    records = [pack(id, 0, b"%d" % number) for number, id in enumerate((-7, -7, 900, 5, 5, 900, -7))]
+    (folder / f"{0:020d}.meta").write_bytes(b"".join(records))
+    async with pair.master() as master, pair.slave() as slave:
+        slave.follow(master, test=4)
+        await slave.is_like(master, key)
+        assert slave.of(key).repaired is None
+    pair.check_equal(key)
