@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SIZE: Final = 100  # bytes of a body
 FETCH: Final = 2 * (SIZE + 20) + 20  # bytes a consumer asks for at once: two messages
-IN_HAND: Final = 2 * 48 + 8  # messages at most that a consumer has asked for and not been given: two of each partition
+IN_HAND: Final = 2 * 48 + 1  # messages at most that a consumer has when it sleeps: two of each partition, and one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +87,21 @@ class PythonConsumer(Consumer):
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
+        self._consumer: aio.Consumer | None = None
         self._awake = asyncio.Event()
         self._awake.set()
 
     def sleep(self) -> None:
-        """Take no more messages; what has come already may still be in hand."""
+        """Take no more messages; one that is handled may still be in hand."""
         self._awake.clear()
+        if self._consumer is not None:
+            self._consumer.pause()
 
     def wake(self) -> None:
         """Go on."""
         self._awake.set()
+        if self._consumer is not None:
+            self._consumer.resume()
 
     async def join(self, topics: Iterable[str], group: str, read_from: str = "master") -> None:
         times = self.deployment.times
@@ -114,6 +119,7 @@ class PythonConsumer(Consumer):
                     sync_time=times.sync / 1000,
                 )  # fmt: skip
                 await consumer.join()
+                self._consumer = consumer
                 joined.set_result(None)
                 await consumer.run(handle)
 

@@ -59,6 +59,7 @@ async def tree(zk: str) -> AsyncIterator[ZooKeeperClient]:
     await client.close()
 
 
+@pytest.mark.timeout(170)  # a story of many chapters, each of which has its own limit
 async def test_the_deployment_lives_through_its_days(story: "Story") -> None:
     await story.slaves_are_started_first_then_the_master()
     await story.both_slaves_have_what_is_published_byte_for_byte()
@@ -132,7 +133,7 @@ class Story:
             consumer.wake()
         for consumer in (self.python, self.java):
             await consumer.has(self.promised)
-        fetches = 2 * (2 * MANY - IN_HAND) * (SIZE + 20) // FETCH  # at the least
+        fetches = 2 * (2 * MANY - IN_HAND) * (SIZE + 20) // FETCH  # at the least, of both
         assert sum([await slave.reads() for slave in self.deployment.slaves]) >= sum(before) + fetches
 
     async def the_master_dies_with_messages_that_no_slave_has(self) -> None:
