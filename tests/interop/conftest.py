@@ -1,5 +1,6 @@
 """Fixtures for tests beside the original: the real Java broker and the real Java client 1.4.6.2."""
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -116,6 +117,14 @@ class Judge:
             await command.java.kill()
             async for _ in command:  # what it still said goes, and with it the pipe
                 pass
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch and compile the Java parts before the clock of the first test that uses them runs."""
+    items = [] if session.config.option.collectonly else session.items
+    if any("java" in getattr(item, "fixturenames", ()) for item in items) and not jvm.missing():
+        with contextlib.suppress(RuntimeError):  # the fixture tells
+            jvm.class_path()
 
 
 @pytest.fixture(scope="session")
