@@ -18,7 +18,7 @@ from metaq.replication.role import Role
 T = TypeVar("T")
 
 HERE: Final = "127.0.0.1"
-PATIENCE: Final = 10.0  # seconds until something that must happen counts as not happening
+PATIENCE: Final = 20.0  # seconds until something that must happen counts as not happening
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 TOPICS: Final = "[topic=test]\n[topic=quick]\nunflushThreshold=1000\n[topic=wild*]\nnumPartitions=9\n"
 Settings = Mapping[str, object]

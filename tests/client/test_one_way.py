@@ -69,7 +69,7 @@ async def test_what_does_not_fit_into_the_window_waits_on_disk(
     await until(lambda: producer.spooled == 4)
     broker.always(Put, behave)
     release(broker)
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert stored(broker) == sorted([bytes(4 * 4096), *numbered(0, 10)])
     assert (producer.sent, producer.spooled) == (11, 4)
 
@@ -93,7 +93,7 @@ async def test_whatever_goes_wrong_the_message_waits_on_disk_and_is_sent_again(
     await until(lambda: producer.spooled)
     broker.always(Put, behave)
     await producer.flush()
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert sorted(set(stored(broker))) == numbered(0, 100)
     assert producer.dropped == 0
 
@@ -109,7 +109,7 @@ async def test_without_a_broker_all_goes_to_disk_at_once_and_is_sent_when_there_
     assert (producer.sent, producer.spooled, producer.waiting) == (0, 1000, 1000)
     assert not await producer.drain(0.05)
     await broker.start()
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert stored(broker) == numbered(0, 1000)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len([warning for warning in warnings if "kept on this machine" in warning]) == 1
@@ -134,7 +134,7 @@ async def test_a_message_that_is_always_refused_holds_up_no_other(
     await until(lambda: producer.waiting == 3 and len(stored(broker)) == 100)
     assert stored(broker) == numbered(0, 100)
     broker.always(Put, behave)
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert len(stored(broker)) == 103
 
 
@@ -148,7 +148,7 @@ async def test_leaving_the_block_loses_nothing_and_does_not_wait_for_a_broker_th
             await producer.send(b"%d" % n)
     async with broker, metaq.aio.connect(broker.url, link=QUICK) as mq:
         producer = await one_way(mq, spool)
-        assert await producer.drain(5)
+        assert await producer.drain(20)
         assert stored(broker) == numbered(0, 50)
 
 
@@ -166,7 +166,7 @@ async def test_what_has_no_answer_when_it_is_closed_is_on_disk(broker: FakeBroke
         broker.always(Put, behave)
         again = await mq.one_way_producer("t", spool=spool, retry=0.02)
         assert again is not producer
-        assert await again.drain(5)
+        assert await again.drain(20)
     assert sorted(set(stored(broker))) == numbered(0, 50)
 
 
@@ -198,7 +198,7 @@ async def test_when_the_disk_is_full_up_to_the_limit_messages_are_not_taken(
     with pytest.raises(SpoolFull):
         await producer.send(b"x")
     broker.always(Put, behave)
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     await producer.send(b"30")
     await producer.flush()
     assert sorted(set(stored(broker))) == numbered(0, 31)
@@ -215,7 +215,7 @@ async def test_several_processes_share_a_folder_and_one_sends_what_another_left(
         await mq.close()
     async with broker, metaq.aio.connect(broker.url, link=QUICK) as mq:
         producer = await one_way(mq, spool)
-        assert await producer.drain(5)
+        assert await producer.drain(20)
         assert stored(broker) == numbered(0, 90)
         assert producer.sent == 90
 

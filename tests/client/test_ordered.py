@@ -52,7 +52,7 @@ async def test_a_message_is_stored_where_its_key_belongs(broker: FakeBroker, pro
     assert (await producer.send(b"x", partition=0)).partition == "0-0"
     assert (await producer.send(b"x", partition=BrokerPartition(0, 0))).partition == "0-0"
     assert (producer.sent, producer.spooled, producer.waiting) == (27, 0, {})
-    assert await producer.drain(1)
+    assert await producer.drain(20)
 
 
 async def test_the_key_may_be_told_by_a_function(mq: metaq.aio.MessageQueue, spool: str) -> None:
@@ -112,7 +112,7 @@ async def test_whatever_goes_wrong_the_message_waits_on_disk_and_those_behind_it
     broker.always(Put, lambda peer, command: release_and_go_on(broker, peer, command))
     release(broker)
     broker.drop_all()
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert producer.troubles == {}
     await producer.send(b"5", partition=0)
     wanted = [b"0", b"1", b"2", b"3", b"4", b"5"]
@@ -137,7 +137,7 @@ async def test_a_closed_partition_holds_up_nobody_else_and_opens_by_itself(
     assert "has been closed (put to t 0-0 at meta://" in producer.troubles["0-0"]
     assert not await producer.drain(0.05)
     broker.closed.clear()
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert stored(broker) == [b"%d" % n for n in range(300)]
     assert isinstance(await producer.send(b"x", partition=0), Receipt)
     assert (producer.sent, producer.spooled) == (302, 300)
@@ -151,7 +151,7 @@ async def test_a_new_process_first_sends_what_the_one_before_left(broker: FakeBr
     async with broker, metaq.aio.connect(broker.url, link=QUICK) as mq:
         producer = await mq.ordered_producer("t", layout="0:1", spool=spool, retry=0.02)
         await producer.send(b"new", partition=0)
-        assert await producer.drain(5)
+        assert await producer.drain(20)
         assert stored(broker) == [*(b"%d" % n for n in range(50)), b"new"]
 
 
@@ -165,7 +165,7 @@ async def test_partitions_no_longer_in_the_layout_are_emptied(broker: FakeBroker
         producer = await mq.ordered_producer("t", layout="0:1", spool=spool, retry=0.02)
         with pytest.raises(ConfigError, match="t: 0-1 is not in the layout, which has 0-0"):
             await producer.send(b"x", partition=1)
-        assert await producer.drain(5)
+        assert await producer.drain(20)
         assert stored(broker, T1) == [b"old"]
 
 
@@ -183,7 +183,7 @@ async def test_what_is_under_way_when_it_is_closed_is_on_disk(broker: FakeBroker
         broker.always(Put, lambda peer, command: release_and_go_on(broker, peer, command))
         producer = await mq.ordered_producer("t", layout="0:2", spool=spool)
         await producer.send(b"3", partition=0)
-        assert await producer.drain(5)
+        assert await producer.drain(20)
         assert stored(broker) == [b"0", b"1", b"2", b"3"]
 
 
@@ -202,7 +202,7 @@ async def test_a_message_the_broker_never_takes_can_be_skipped(
     item = await producer.skip(0)
     assert item is not None
     assert (item.data, item.attribute) == (bytes(200), "k")
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     assert await producer.skip("0-0") is None
     assert stored(broker) == [b"behind"]
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
@@ -221,7 +221,7 @@ async def test_refusals_can_be_raised_instead(broker: FakeBroker, mq: metaq.aio.
     with pytest.raises(Refused, match="too large"):
         await producer.send(b"x", partition=0)
     assert await producer.send(b"y", partition=0) == Spooled("0-0")  # a closed partition is not the message's fault
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     broker.next(Put, status(500, "1"), status(500, "2"))
     with pytest.raises(Refused, match="1"):
         await producer.send_many([b"1", b"2", b"3"], partition=0)
@@ -240,7 +240,7 @@ async def test_a_full_spool_takes_nothing_and_says_so(
         await producer.send(b"x", partition=0)
     assert isinstance(await producer.send(b"x", partition=1), Receipt)
     broker.closed.clear()
-    assert await producer.drain(5)
+    assert await producer.drain(20)
     await producer.send(b"3", partition=0)
     assert stored(broker) == [b"0", b"1", b"2", b"3"]
 
@@ -309,7 +309,7 @@ async def test_through_zookeeper_the_partition_of_a_broker_that_has_left_waits_f
         assert isinstance(await producer.send(b"3", partition="0-1"), Receipt)
         await other.start()
         await register(registry, other)
-        assert await producer.drain(5)
+        assert await producer.drain(20)
         assert stored(other)[-2:] == [b"1", b"2"]
         await registry.delete("/meta/brokers/topics-pub/t/1-m")  # there, but it takes no messages of the topic
         while await producer.send(b"4", partition="1-0") != Spooled("1-0"):

@@ -28,8 +28,8 @@ def mq(fake: FakeBroker) -> Iterator[metaq.MessageQueue]:
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    """Return once the condition holds; fail after five seconds."""
-    deadline = time.monotonic() + 5
+    """Return once the condition holds; fail after twenty seconds."""
+    deadline = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < deadline
         threading.Event().wait(0.002)

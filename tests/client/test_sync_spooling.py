@@ -47,7 +47,7 @@ def test_an_ordered_producer_keeps_what_it_cannot_send(
     assert item is not None
     assert item.data == b"1"
     fake.always(Put, behave)
-    assert producer.drain(5)
+    assert producer.drain(20)
     assert stored(fake, 0) == [b"0", b"2", b"3"]
     producer.close()
     with pytest.raises(metaq.NoBroker, match="closed"):
@@ -67,7 +67,7 @@ def test_senders_in_many_threads_each_keep_their_order(
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(send, range(4)))
-    assert producer.drain(5)
+    assert producer.drain(20)
     for sender in range(4):
         mine = [body for body in stored(fake, sender % 2) if body.startswith(b"%d " % sender)]
         assert mine == [b"%d %d" % (sender, n) for n in range(50)]
@@ -85,7 +85,7 @@ def test_a_one_way_producer_takes_messages_from_any_thread(
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(send, range(4)))
-    assert producer.drain(5)
+    assert producer.drain(20)
     assert sorted(stored(fake, 1)) == sorted(b"%d %d" % (sender, n) for sender in range(4) for n in range(1000))
     assert (producer.sent, producer.waiting, producer.dropped) == (4000, 0, 0)
     assert (producer.topic, producer.window) == ("t", 100)
@@ -107,7 +107,7 @@ def test_leaving_the_block_loses_nothing(fake: FakeBroker, tmp_path: Path) -> No
     fake.always(Put, behave)
     with metaq.connect(fake.url, link=QUICK) as mq:
         producer = mq.one_way_producer("t", spool=str(tmp_path))
-        assert producer.drain(5)
+        assert producer.drain(20)
     assert {*stored(fake, 0), *stored(fake, 1)} == {b"%d" % n for n in range(200)}
 
 
@@ -152,5 +152,5 @@ def test_sending_waits_when_the_other_thread_does_not_keep_up(
     assert len(producer._taken) == 4097
     resume.set()
     sending.join(10)
-    assert producer.drain(10)
+    assert producer.drain(20)
     assert producer.sent == 6000

@@ -14,7 +14,7 @@ from metaq.cluster.zk import ZooKeeperClient
 from metaq.testing import Coordinator
 from tests.pauses import Pauses, watched_loop
 
-DEADLINE = 10.0  # seconds for whatever a test waits for
+DEADLINE = 20.0  # seconds for whatever a test waits for
 
 
 async def until(condition: Callable[[], bool]) -> None:

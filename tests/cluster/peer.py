@@ -10,7 +10,7 @@ from metaq.registry.answers import EventKind, Stat
 from metaq.registry.jute import INT, Reader, pack_buffer
 from metaq.registry.requests import Op
 
-DEADLINE: Final = 10.0  # seconds for any answer
+DEADLINE: Final = 20.0  # seconds for any answer
 PING_XID: Final = -2
 EVENT_XID: Final = -1
 
