@@ -107,6 +107,7 @@ def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(
             "Replicate topic partitions detail:\n    meta-test:16\n    oct29:16\n    test:16\n"
             "Replicate requests:48\nReplicate runner:running\nReplicate status:yes\nMaster:meta://127.0.51.33:"
         )
+        assert text.splitlines()[-1].startswith("test-15  ")  # there the last line was of another command
         assert "slave_lag_bytes 0\n" in stats(sites[name], capsys)
         assert "test part 0 state current end 32 " in stats(sites[name], capsys, "-item", "slave")
     rows = brokers(sites["beijing"], capsys)

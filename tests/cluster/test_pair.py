@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from metaq.record import HEADER_SIZE, pack, walk
+from metaq.record import HEADER_SIZE, checksum, pack, walk
 from tests.cluster.pair import KEY, ONE_TOPIC, files, master, slave, until
 from tests.embedding import Dial, configured, serving, settings
 
@@ -131,6 +131,32 @@ async def test_a_slave_whose_log_ends_before_the_masters_begins_starts_anew(tmp_
         assert (await first.put(b"z"))[0] == 200
     assert files(one) == files(two)
     assert min(files(one)) > "0" * 19 + "0.meta"
+
+
+async def test_what_names_no_topic_here_or_a_transaction_is_refused_and_goes_nowhere(tmp_path: Path) -> None:
+    seen: list[str] = []
+    async with slave(tmp_path / "slave") as second, master(tmp_path / "master", second.port) as first:
+        await first.up()
+        puts = first.serving.running.broker.puts
+        puts.registry = Noting(seen)
+        await first.peer.sends(b"put nosuch 0 2 0 1\r\nhi")
+        await first.peer.gets(rb"result 500 .*nosuch.*")
+        await first.peer.sends(b"put test 0 5 0 %d TX:s:1 2\r\nhello" % checksum(b"hello"))
+        await first.peer.gets(rb"result 500 .*does not support transactions.*")
+        assert (await first.put(b"good"))[0] == 200
+        assert seen == ["test"]
+    assert files(tmp_path / "master") == files(tmp_path / "slave") != {}
+    assert b"hello" not in b"".join(files(tmp_path / "slave").values())
+
+
+class Noting:
+    """Notes topics that are to be registered."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    def topic_appeared(self, topic: str) -> None:
+        self._seen.append(topic)
 
 
 async def test_large_messages_and_batches_are_copied_like_others(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Topics that are created, enlarged and dropped at a master reach its slave, which takes none by itself."""
 
+from dataclasses import replace
+
 import pytest
 
 from metaq.admin.changing import ChangeError
@@ -9,7 +11,7 @@ from metaq.cluster.topic_nodes import Progress
 from metaq.cluster.zk import ZooKeeperClient
 from metaq.config.editing import Action, TopicChange
 from metaq.config.slave import Sync
-from metaq.replication import dropped
+from metaq.replication import dropped, meeting
 from tests.cluster.conftest import DEADLINE, until, until_async
 from tests.cluster.slaves.sites import TOPICS, Site, Sites, same
 
@@ -79,7 +81,10 @@ async def test_a_slave_moves_aside_what_its_master_has_dropped_and_nothing_for_l
     assert slave.slave.status().values()["gone"] == []
 
 
-async def test_a_master_that_filters_for_the_group_of_a_slave_is_not_copied_with_holes(sites: Sites) -> None:
+async def test_a_master_that_filters_for_the_group_of_a_slave_is_not_copied_with_holes(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "RETRY", 0.1)
     filtering = TOPICS.replace("[topic=test]\n", "[topic=test]\ngroup.slaves-1=com.example.Cheap\n")
     master, slave, other = sites.site("master", topics=filtering), sites.slave(1), sites.slave(2)
     for site in (slave, other, master):
@@ -89,6 +94,9 @@ async def test_a_master_that_filters_for_the_group_of_a_slave_is_not_copied_with
     await until(lambda: "filters test for group slaves-1" in str(slave.slave.status().error))
     assert "set another slaveGroup" in str(slave.slave.status().error)
     assert not slave.bounds()
+    broker = master.broker.running.broker
+    broker.config = replace(broker.config, text=broker.config.text.replace(b"group.slaves-1=com.example.Cheap\n", b""))
+    await same(master, slave)
 
 
 def aside(site: Site, partition: str) -> dict[str, bytes]:

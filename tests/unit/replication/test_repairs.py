@@ -178,6 +178,18 @@ async def test_a_master_that_comes_and_goes_is_followed(pair: Pair) -> None:
         assert slave.of(KEY).end > 0
 
 
+async def test_a_slave_that_comes_and_goes_leaves_no_connection_behind(pair: Pair) -> None:
+    async with pair.master() as master, pair.slave() as slave:
+        await publish(master, "test", FIRST[:3], 1)
+        connections = master.running.broker.count_connections
+        for _ in range(5):
+            slave.follow(master, test=4)
+            await slave.is_like(master, KEY)
+            slave.follow(None, test=4)
+            await until(lambda: not slave.follower.status().connected)
+        await until(lambda: connections() == 0)
+
+
 async def test_a_log_that_was_dropped_at_the_master_and_begun_anew_is_followed(pair: Pair) -> None:
     async with pair.master() as master, pair.slave() as slave:
         await publish(master, "test", FIRST, 1)
