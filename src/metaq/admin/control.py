@@ -21,22 +21,20 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from typing import Final, Protocol
 
+from metaq.admin.wire import Values, short_address
 from metaq.broker.stats_text import PIECE
 from metaq.cluster.topic_nodes import read_change
 from metaq.config.editing import TopicChange
 from metaq.errors import MetaqError
 
 LONGEST_LINE: Final = 64 << 10  # bytes of a request
-LONGEST_ADDRESS: Final = 107  # bytes of a Unix socket's path (Linux: sun_path)
 _LAST_WORDS: Final = 5.0  # seconds that replies have to leave when the broker is done
 _BACKLOG: Final = 16
 _LONGEST_WAIT: Final = 86400.0  # seconds
-
-Values = Mapping[str, object]
 
 
 class Operations(Protocol):
@@ -156,20 +154,6 @@ class ControlServer:
             case other:
                 raise ValueError(f"no such command: {other!r}")
         return {}
-
-
-@contextmanager
-def short_address(path: str) -> Iterator[str]:
-    """Yield a name for the socket at `path` that fits into an address, valid while the context lasts."""
-    if len(os.fsencode(path)) <= LONGEST_ADDRESS:
-        yield path
-        return
-    folder, name = os.path.split(path)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{name}"
-    finally:
-        os.close(descriptor)
 
 
 def bind(address: str) -> socket.socket:

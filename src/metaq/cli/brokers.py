@@ -9,7 +9,8 @@ from metaq.admin.topics import Broker, answering_brokers, registered_brokers
 from metaq.app import real_world
 from metaq.cli.cluster import opened
 from metaq.cli.commands import CONNECT_TIMEOUT, Commands, chosen_url, json_option, url_option
-from metaq.cli.output import emit, table
+from metaq.cli.output import emit
+from metaq.cli.tables import table
 from metaq.client.asking import stats_at
 from metaq.model import BrokerAddress
 from metaq.net.loop import run

@@ -13,7 +13,8 @@ import click
 
 from metaq.aio import Message, MessageQueue, connect
 from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
-from metaq.cli.output import Meter, emit, note
+from metaq.cli.meter import Meter
+from metaq.cli.output import emit, note
 from metaq.cli.produce import place
 from metaq.client.consuming.options import ConsumerKeywords, Where
 from metaq.client.preference import DEFAULT_MAX_LAG, parse_preference

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Final, Self
 
-from metaq.admin.control import Values, short_address
+from metaq.admin.wire import Values, short_address
 from metaq.errors import MetaqError
 
 _PATIENCE: Final = 30.0  # seconds for an answer, where no other time is given

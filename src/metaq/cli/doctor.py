@@ -13,7 +13,8 @@ import click
 from metaq.app import real_world
 from metaq.cli.commands import json_option
 from metaq.cli.home import find_home, looks_like_home
-from metaq.cli.output import emit, note, say, table
+from metaq.cli.output import emit, note, say
+from metaq.cli.tables import table
 from metaq.config.broker import load
 from metaq.config.model import BrokerConfig
 from metaq.errors import CorruptStore, StoreError, StoreLocked

@@ -11,7 +11,8 @@ from metaq.admin.copying import Copy, Copying
 from metaq.admin.groups import Group, GroupError, Groups, Move, Part, To
 from metaq.cli.cluster import Cluster, opened
 from metaq.cli.commands import Commands, chosen_url, json_option, url_option
-from metaq.cli.output import emit, note, say, table
+from metaq.cli.output import emit, note, say
+from metaq.cli.tables import table
 from metaq.client.offsets import StoredOffsets, Surroundings, ZooKeeperOffsets, make_store
 from metaq.cluster.znodes import Position
 from metaq.net.loop import run

@@ -11,12 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
-from typing import Final, NamedTuple
-
-import click
+from typing import NamedTuple
 
 from metaq.app import real_world
 from metaq.cli.home import Home
+from metaq.cli.properties import FOLDERS
 from metaq.config.model import BrokerConfig
 from metaq.errors import ConfigError, StoreError
 from metaq.ports import World
@@ -24,9 +23,6 @@ from metaq.registry.options import RegistryOptions
 from metaq.registry.running import RunningRegistry, running_registry
 
 log = logging.getLogger(__name__)
-
-_NUMBERS: Final = ("zk.server.port", "zk.server.tickTime", "zk.server.max.connections")
-_FOLDERS: Final = ("zk.server.snapDirectory", "zk.server.logDirectory")
 
 
 class Local(NamedTuple):
@@ -38,19 +34,6 @@ class Local(NamedTuple):
     options: RegistryOptions
 
 
-def read_properties(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return what `-D NAME=VALUE` says. Raises UsageError for names that the original does not have."""
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if name not in (*_NUMBERS, *_FOLDERS):
-            raise click.UsageError(f"unknown property {name!r}; there are {', '.join((*_NUMBERS, *_FOLDERS))}")
-        if not equals or not value or (name in _NUMBERS and not (value.isascii() and value.isdigit() and int(value))):
-            raise click.UsageError(f"-D {name} needs a {'number above 0' if name in _NUMBERS else 'folder'}: -D {pair}")
-        found[name] = value
-    return found
-
-
 def local_registry(config: BrokerConfig, home: Home | None, properties: Mapping[str, str]) -> Local:
     """Return the registry that goes with a broker, at the address zk.zkConnect names. Raises ConfigError."""
     connect = config.zookeeper.connect
@@ -58,7 +41,7 @@ def local_registry(config: BrokerConfig, home: Home | None, properties: Mapping[
     wanted = int(properties.get("zk.server.port", port))
     if wanted != port:
         raise ConfigError(f"zk.server.port={wanted}: the broker looks for it where zk.zkConnect={connect} says")
-    folders = list(dict.fromkeys(properties[name] for name in _FOLDERS if name in properties))
+    folders = list(dict.fromkeys(properties[name] for name in FOLDERS if name in properties))
     if len(folders) > 1:
         raise ConfigError(f"zk.server.snapDirectory and zk.server.logDirectory are one folder here, not {folders}")
     place = folders[0] if folders else _place(config, home)
@@ -132,16 +115,3 @@ async def opened(stack: AsyncExitStack, local: Local, why: str) -> RunningRegist
 def secret_world() -> World:
     """Return what lies outside, with numbers nobody can guess: passwords of sessions are made of them."""
     return replace(real_world(), random=SystemRandom())
-
-
-local_option = click.option(
-    "-l", "is_local", is_flag=True, help="Run a registry for this machine in the same process, at zk.zkConnect."
-)
-property_option = click.option(
-    "-D",
-    "properties",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=read_properties,
-    help="With a local registry: zk.server.tickTime=MS, zk.server.max.connections=N, zk.server.snapDirectory=DIR.",
-)

@@ -13,7 +13,8 @@ from metaq.aio import Message, MessageQueue, NoBroker, Producer, Reader, connect
 from metaq.cli.commands import CONNECT_TIMEOUT
 from metaq.cli.consume import Gathering
 from metaq.cli.consume import Job as Reading
-from metaq.cli.output import Failure, Meter, emit, say
+from metaq.cli.meter import Meter
+from metaq.cli.output import Failure, emit, say
 from metaq.errors import ClientError
 
 MARK: Final = struct.Struct(">8sq")  # of which run a message is, and when it was sent: nanoseconds of a clock of ours

@@ -14,7 +14,8 @@ import click
 from metaq.aio import Producer, Sent, connect
 from metaq.cli.commands import CONNECT_TIMEOUT, chosen_url, json_option, url_option
 from metaq.cli.lines import read_lines
-from metaq.cli.output import Failure, Meter, emit, note
+from metaq.cli.meter import Meter
+from metaq.cli.output import Failure, emit, note
 from metaq.errors import ClientError, MetaqError
 from metaq.net.loop import run
 

@@ -31,8 +31,8 @@ _PATIENCE = 60.0  # seconds that the change itself may take: ZooKeeper has to an
 def promote(wait: float, rest: tuple[str, ...], force: bool, home_path: str | None, as_json: bool) -> None:
     """Make the slave of a home the master of its broker id, without a restart.
 
-    Refused while the master is registered or serves, and where messages would be lost. The broker is the master from
-    then on also when it is started again, as what ever; a file among its data says so.
+    Refused while the master is registered or serves, and where messages would be lost. From then on the broker is the
+    master whatever it is started as; a file among its data says so.
     """
     home = find_home(home_path)
     if running(home) is None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from metaq._version import __version__
-from metaq.admin.control import ControlServer, Values
+from metaq.admin.control import ControlServer
+from metaq.admin.wire import Values
 from metaq.app import RunningBroker, settle_process
 from metaq.app import run as run_broker
 from metaq.broker.ports import Replica

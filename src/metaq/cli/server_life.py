@@ -9,8 +9,8 @@ from metaq.cli import process
 from metaq.cli.commands import home_option, json_option
 from metaq.cli.control import ask
 from metaq.cli.home import Home, find_home, running
-from metaq.cli.local import property_option
 from metaq.cli.output import complain, emit, refuse, say
+from metaq.cli.properties import property_option
 from metaq.cli.roles import PARTS, ROLES, chosen_plugins, options_of, plugin_option, refuse_role
 from metaq.errors import MetaqError
 

@@ -11,8 +11,9 @@ import click
 from metaq.app import tune_process
 from metaq.cli import logs
 from metaq.cli.home import Home, claim, home_of_ini
-from metaq.cli.local import local_option, local_registry, property_option
+from metaq.cli.local import local_registry
 from metaq.cli.process import FAILED, READY
+from metaq.cli.properties import local_option, property_option
 from metaq.cli.roles import chosen_role, plugin_option
 from metaq.cli.run import Manner, serve
 from metaq.config.broker import load

@@ -2,7 +2,7 @@
 
 import click
 
-from metaq.admin.control import Values
+from metaq.admin.wire import Values
 from metaq.cli.commands import home_option, json_option
 from metaq.cli.control import ask
 from metaq.cli.home import find_home, running

@@ -6,8 +6,9 @@ from typing import Final
 import click
 
 from metaq.cli.commands import home_option, json_option
-from metaq.cli.output import emit, say, table
+from metaq.cli.output import emit, say
 from metaq.cli.server_tools import ask_broker
+from metaq.cli.tables import table
 from metaq.replication.report import original_lines
 
 _HEADINGS: Final = ("PARTITION", "STATE", "END", "MASTER'S END", "BYTES", "MESSAGES", "SECONDS", "NOTE")
@@ -38,7 +39,8 @@ def lines_of_ours(values: Mapping[str, object]) -> Iterator[str]:
         yield f"Error:{values['error']}"
     if values["config_error"] and values["config_error"] != values["error"]:
         yield f"Configuration:{values['config_error']}"
-    if gone := _list(values, "gone"):
+    if gone := values.get("gone"):  # a broker that runs since before an upgrade does not say it
+        assert isinstance(gone, list)
         yield f"Not at the master:{', '.join(map(str, gone))}: what is here stays, and is copied no further"
 
 

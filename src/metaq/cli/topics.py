@@ -8,7 +8,8 @@ import click
 from metaq.admin.topics import AnsweredTopics, RegisteredTopics, Topic, Topics
 from metaq.cli.cluster import Cluster, opened
 from metaq.cli.commands import Commands, chosen_url, json_option, url_option
-from metaq.cli.output import emit, say, table
+from metaq.cli.output import emit, say
+from metaq.cli.tables import table
 from metaq.net.loop import run
 
 

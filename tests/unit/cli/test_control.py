@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaq.admin.control import LONGEST_LINE, ControlServer, Values, bind, short_address
+from metaq.admin.control import LONGEST_LINE, ControlServer, bind
+from metaq.admin.wire import Values, short_address
 from metaq.cli.control import ControlClient, Refusal, Unreachable
 from metaq.config.editing import TopicChange
 from metaq.errors import ConfigError

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaq.cli import lines, output
+from metaq.cli import lines
 from metaq.cli.lines import read_lines
 from metaq.cli.logs import JsonLine, TextLine
+from metaq.cli.meter import Meter
 from metaq.cli.run import Operator, end
+from metaq.cli.tables import table
 from metaq.config.model import BrokerConfig
 from metaq.errors import MetaqError
 
@@ -143,7 +145,7 @@ async def test_the_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_table_in_a_pipe_is_plain_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    output.table(["name", "bytes"], [["x" * 200, 1], ["y", 20]])
+    table(["name", "bytes"], [["x" * 200, 1], ["y", 20]])
     assert capsys.readouterr().out.splitlines() == [
         "name" + " " * 198 + "bytes",
         "x" * 200 + "  1",
@@ -152,7 +154,7 @@ def test_a_table_in_a_pipe_is_plain_and_whole(capsys: pytest.CaptureFixture[str]
 
 
 def test_progress_is_not_shown_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    with output.Meter("to t", 100) as meter:
+    with Meter("to t", 100) as meter:
         for _ in range(1000):
             meter.count(1)
     assert meter.messages == 1000
@@ -164,8 +166,8 @@ def test_progress_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(output, "_REFRESH", 0.0)
-    with output.Meter("to t", 1000) as meter:
+    monkeypatch.setattr("metaq.cli.meter._REFRESH", 0.0)
+    with Meter("to t", 1000) as meter:
         for _ in range(640):
             meter.count(1)
     assert "to t" in terminal.getvalue()
