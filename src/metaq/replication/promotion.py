@@ -18,6 +18,7 @@ from metaq.store.checkpoint import replace_file
 from metaq.store.store import place_of
 
 NOTE: Final = "promoted"
+REMEDY: Final = "; --rest DIR takes what is lacking from the old master's folder, --force goes without it"
 _SHOWN: Final = 5  # partitions that a text names
 
 

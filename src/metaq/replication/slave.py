@@ -29,7 +29,16 @@ from metaq.replication.dropped import Dropped
 from metaq.replication.follower import Follower
 from metaq.replication.meeting import Meeting
 from metaq.replication.options import FollowerOptions
-from metaq.replication.promotion import NotPromoted, is_promoted, losses, note_of, obstacle, remove_note, write_note
+from metaq.replication.promotion import (
+    REMEDY,
+    NotPromoted,
+    is_promoted,
+    losses,
+    note_of,
+    obstacle,
+    remove_note,
+    write_note,
+)
 from metaq.replication.remainder import Remainder
 from metaq.replication.report import SlaveStatus, Total, partition_line, partition_values
 from metaq.replication.role import Serving
@@ -212,7 +221,7 @@ class Slave:
             settled = 0.0 if found.passes else settled or loop.time() + _SETTLING
             until = settled or last
             if loop.time() >= until:
-                raise NotPromoted(f"still a slave: {found.text}")
+                raise NotPromoted(f"still a slave: {found.text}{'' if found.passes else REMEDY}")
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(until, loop.time() + _LOOK)):
                     await self._news.wait()
