@@ -280,7 +280,7 @@ class FakeBroker:
         return encoder.result(200, "\r\n".join(["STATS", *lines, "END", ""]), command.opaque)
 
 
-async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
     """Return once the condition holds; fail after `timeout` seconds."""
     async with asyncio.timeout(timeout):
         while not condition():

@@ -409,6 +409,6 @@ async def test_a_connection_that_is_dead_is_given_up_however_much_is_sent_over_i
         for peer in broker.peers:
             peer.transport.pause_reading()
         waiting = [asyncio.ensure_future(producer.send(b"%d" % n, partition=n % 2)) for n in range(1, 3)]
-        async with asyncio.timeout(1.0):  # long before the batch would be sent again
+        async with asyncio.timeout(3.0):  # long before the batch would be sent again
             assert [(await each).offset for each in waiting] == [0, 21]
         assert broker.accepted == 2

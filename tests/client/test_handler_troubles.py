@@ -351,7 +351,7 @@ async def test_closing_while_the_group_is_joined_ends_those_who_wait_and_cancels
     ]
     await until(lambda: consumer._joining)
     await asyncio.sleep(0.01)
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(8.0):
         await consumer.close()
         assert await waiting[0] is None
         assert await waiting[1] == []
@@ -470,7 +470,7 @@ async def test_closing_waits_no_longer_than_allowed_though_many_lanes_wait(
     running = asyncio.ensure_future(consumer.run(handle, key=lambda m: m.data))
     await until(lambda: release(broker) or entered.is_set())
     await entered.wait()
-    async with asyncio.timeout(2.0):
+    async with asyncio.timeout(8.0):
         await consumer.close()
         await running
     assert ledger.stored.get(ClusterPartition("t", BrokerPartition(0, 0)), Position(-1, 0)).offset == 0

@@ -243,11 +243,11 @@ async def test_closing_ends_the_iteration(broker: FakeBroker, mq: metaq.aio.Mess
     fill(broker, 3)
     await until(lambda: reader.offset == 90)
     await reader.close()
-    assert len(await asyncio.wait_for(reading, 2)) == 3
+    assert len(await asyncio.wait_for(reading, 20)) == 3
     others = [asyncio.ensure_future(anext(mq.reader("t", n), None)) for n in (0, 1)]
     await until(others[0].done)
     await mq.close()
-    assert await asyncio.wait_for(others[1], 2) is None
+    assert await asyncio.wait_for(others[1], 20) is None
 
 
 async def test_closing_the_client_ends_a_reader_whose_broker_is_away(broker: FakeBroker) -> None:
@@ -255,7 +255,7 @@ async def test_closing_the_client_ends_a_reader_whose_broker_is_away(broker: Fak
     reading = asyncio.ensure_future(anext(mq.reader("t", "7-0"), None))
     await asyncio.sleep(0)
     await mq.close()
-    assert await asyncio.wait_for(reading, 2) is None
+    assert await asyncio.wait_for(reading, 20) is None
 
 
 # browsing
