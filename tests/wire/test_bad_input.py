@@ -27,17 +27,20 @@ def memory() -> int:
 
 @asynccontextmanager
 async def unaffected(dial: Dial) -> AsyncIterator[list[float]]:
-    """Let another peer put and get while the block runs; each of its messages must be answered, and soon."""
+    """Let another peer put and get while the block runs; each of its messages must be answered, and soon.
+
+    Both and the broker are one thread: how long an answer took is told by its processor time, whatever else runs.
+    """
     peer = await dial()
     took: list[float] = []
     done = asyncio.Event()
 
     async def work() -> None:
         while not done.is_set():
-            began = time.perf_counter()
+            began = time.thread_time()
             assert (await peer.asks(b"put quick 0 5 0 -1 1\r\nhello")).startswith(b"result 200 ")
             assert (await peer.asks(b"get quick g 0 0 25 2\r\n")).startswith(b"value 25 2\r\n")
-            took.append(time.perf_counter() - began)
+            took.append(time.thread_time() - began)
             await asyncio.sleep(0.001)
 
     task = asyncio.ensure_future(work())
@@ -100,7 +103,7 @@ async def test_random_bytes_harm_nobody_but_their_sender(dial: Dial) -> None:
 
 async def test_a_hundred_megabytes_without_a_line_end_cost_neither_memory_nor_time(dial: Dial) -> None:
     block = b"x" * MIB
-    before, began = memory(), time.perf_counter()
+    before, began = memory(), time.thread_time()
     async with unaffected(dial):
         peer = await dial()
         for _ in range(100):
@@ -110,7 +113,7 @@ async def test_a_hundred_megabytes_without_a_line_end_cost_neither_memory_nor_ti
                 break
         await peer.closes()
     assert memory() - before < 8 * MIB
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 async def test_a_hundred_megabytes_of_a_body_that_is_too_large_are_skipped_in_bounded_memory(dial: Dial) -> None:
