@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -20,6 +21,8 @@ from tests.conftest import COORDINATORS
 from tests.embedding import Serving, configured, serving, settings
 from tests.interop.conftest import SHORT_PAUSE_MS, Brokers, Judge
 from tests.interop.groups import JAVA, SESSION, TOPIC, Group, live, produce
+
+LONG: Final = 30.0  # seconds of a session that nobody waits for who was told to leave
 
 
 def broker_of(zk: str, folder: Path, partitions: int = 4) -> AbstractAsyncContextManager[Serving]:
@@ -108,14 +111,14 @@ async def test_a_java_consumer_and_a_member_of_ours_share_and_hand_over_partitio
         await owned(j="01", p="23")
         await java.java.kill()
         await owned(p="0123")
-        other = await judge.start("Consume", id="a", **JAVA)
+        other = await judge.start("Consume", id="a", **{**JAVA, "zk_session_ms": int(LONG * 1000)})
         await other.until("subscribed")  # a process may take its time to start
         await owned(a="01", p="23")
         await until(lambda: member.numbers == ["0-2", "0-3"])
         begun = time.monotonic()
         await other.java.stop()
         await owned(p="0123")
-        assert time.monotonic() - begun < SESSION  # it was not waited for
+        assert time.monotonic() - begun < LONG  # it was not waited for
         await member.membership.leave()
         await owned()
 

@@ -23,10 +23,11 @@ from tests.interop.conftest import PLAIN, Brokers, Judge
 from tests.interop.jvm import Command, Event, JavaBroker
 
 log = logging.getLogger(__name__)
+pytestmark = pytest.mark.timeout(170)  # several JVMs start one after the other
 
-PATIENCE: Final = 20.0  # seconds
+PATIENCE: Final = 40.0  # seconds
 PROMOTE: Final = "metaq brokers promote --wait 60 --rest java/data &"
-GAP: Final = 2.0  # seconds without a broker, beyond those that the Java broker takes to stop
+GAP: Final = 6.0  # seconds without a broker, beyond those that the Java broker takes to stop: less than any time-out
 INI: Final = PLAIN.replace("brokerId=1", "brokerId={number}").replace("[topic=test]", "[topic=orders]")
 
 
