@@ -23,6 +23,7 @@ TOPICS: Final = ("test", "meta-test", "oct29")
 ALL: Final = (*TOPICS, "added")
 MANY: Final = 144  # messages: three in each partition
 FEW: Final = 48
+QUICK: Final = pytest.mark.timeout(170)  # a story of many chapters, each of which has a limit of its own
 SOAK: Final = (pytest.mark.soak, pytest.mark.timeout(600))
 
 
@@ -32,7 +33,9 @@ def master(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[pytest.param(SHORT, id="short"), pytest.param(WRITTEN, id="as-written", marks=SOAK)])
+@pytest.fixture(
+    params=[pytest.param(SHORT, id="short", marks=QUICK), pytest.param(WRITTEN, id="as-written", marks=SOAK)]
+)
 async def deployment(
     request: pytest.FixtureRequest, master: str, tmp_path: Path, zk: str, judge: Judge
 ) -> AsyncIterator[Deployment]:
@@ -59,7 +62,6 @@ async def tree(zk: str) -> AsyncIterator[ZooKeeperClient]:
     await client.close()
 
 
-@pytest.mark.timeout(170)  # a story of many chapters, each of which has its own limit
 async def test_the_deployment_lives_through_its_days(story: "Story") -> None:
     await story.slaves_are_started_first_then_the_master()
     await story.both_slaves_have_what_is_published_byte_for_byte()
