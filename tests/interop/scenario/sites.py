@@ -41,7 +41,7 @@ class Times:
 
 
 WRITTEN: Final = Times(30_000, 5_000, patience=120, as_written=True)
-SHORT: Final = Times(2_000, 300, patience=20)
+SHORT: Final = Times(2_000, 300, patience=40)
 
 
 async def until(
