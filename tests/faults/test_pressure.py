@@ -64,18 +64,19 @@ async def press_on_a_slow_disk(launch: Launch, folder: Path, producers: int, eac
         ]
         async with asyncio.timeout(600):
             await until_acknowledged(equals, each * producers // 5)
-            first = len(greedy.acknowledged)  # what came in before the others were there is no unfairness
-            shares_before = [len(producer.acknowledged) for producer in equals]
+            # what came in before all of them were there is no unfairness
+            before_that = [len(producer.acknowledged) for producer in (greedy, *equals)]
             await until_acknowledged(equals, each * producers)
-        shares = [float(len(producer.acknowledged)) for producer in equals]
-        gained = [now - before for now, before in zip(shares, shares_before, strict=True)]
-        more = (len(greedy.acknowledged) - first) / max(1, median(gained))
+        gains = [
+            len(producer.acknowledged) - count for producer, count in zip((greedy, *equals), before_that, strict=True)
+        ]
         await asyncio.gather(*(producer.stop() for producer in (greedy, *equals)))
     assert look.peak - before < 8 * TAIL / MIB + 60
     check_responsive(look)
     # each has more under way than is read of it at once, so it is the broker alone that shares out
-    assert jain(shares) > 0.98 and max(shares) <= 1.5 * min(shares), f"shares of equals: {sorted(shares)}"
-    assert more < 2, f"the greedy one got {more:.1f} times what equals got, with 13 times as many under way"
+    greed, *shares = gains
+    assert jain(shares) > 0.95 and max(shares) <= 2 * min(shares), f"shares of equals: {sorted(shares)}"
+    assert greed < 2 * median(shares), f"the greedy one got {greed}, with 13 times as many under way: {sorted(shares)}"
     await check_kept(launch, broker, [greedy, *equals], [TopicPartition("test", number) for number in range(4)])
 
 
