@@ -69,8 +69,11 @@ def lag(broker: Broker) -> str:
 
 
 def note(broker: Broker) -> str:
-    """Return why a broker does not answer, or what keeps a slave from copying."""
-    return broker.reason or (broker.stats or {}).get("slave_error", "")
+    """Return why a broker does not answer, what keeps a slave from copying, or a master from taking messages."""
+    stats = broker.stats or {}
+    if stats.get("pair_connected") == "false":
+        return f"its slave {stats.get('pair_slave', '')} is away: it refuses puts"
+    return broker.reason or stats.get("slave_error", "")
 
 
 def role(broker: Broker) -> str:
