@@ -27,7 +27,7 @@ from tests.cluster.court import (
     texts,
 )
 
-SOON = 3.0  # seconds; the fallback, five seconds after which members try again, has no part in what passes
+SOON = 4.5  # seconds; the fallback, five seconds after which members try again, has no part in what passes
 
 
 async def joined(court: Court, registry: Registry, name: str, *topics: str, sync_time: float = 5.0) -> Member:
