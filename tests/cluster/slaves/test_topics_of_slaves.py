@@ -77,7 +77,7 @@ async def test_a_slave_moves_aside_what_its_master_has_dropped_and_nothing_for_l
     assert aside(slave, "orders-1") == aside(master, "orders-1") != {}
     assert caplog.text.count("topic orders: the master has dropped it; what was copied is kept in") == 1
     assert "orders-1" in keeper.bounds()
-    assert keeper.slave.status().values()["gone"] == ["orders"]
+    await until(lambda: keeper.slave.status().values()["gone"] == ["orders"])
     assert slave.slave.status().values()["gone"] == []
 
 
