@@ -93,13 +93,16 @@ class RegistryClosed(RegistryError):
 
 
 class BrokerConflict(RegistryError):
+    """Two brokers of one id. `what` says it without the remedy."""
+
     def __init__(self, broker: str, theirs: str, ours: str, *, is_slave: bool = False) -> None:
         remedy = (
             "give each slave of a master a slaveId of its own, in its async_slave.properties"
             if is_slave
             else "give each broker a brokerId of its own, or start this one as a slave"
         )
-        super().__init__(f"broker {broker} is registered already at {theirs}; this broker is at {ours}; {remedy}")
+        self.what = f"broker {broker} is registered already at {theirs}; this broker is at {ours}"
+        super().__init__(f"{self.what}; {remedy}")
 
 
 class NameTaken(RegistryError):

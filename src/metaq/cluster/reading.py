@@ -79,7 +79,7 @@ class InTwoPlaces:
         try:
             await self._second.register(names)
         except BrokerConflict as exc:
-            raise RegistryError(f"below {self._root}: {exc}; give each slave a slaveReadRoot of its own") from exc
+            raise RegistryError(f"below {self._root}: {exc.what}; give each slave a slaveReadRoot of its own") from exc
 
     def topic_appeared(self, topic: str) -> None:
         """Have a topic registered soon."""
