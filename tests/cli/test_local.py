@@ -12,16 +12,11 @@ import pytest
 from metaq.cli.home import Home
 from metaq.cli.main import run
 from tests.cli.homes import DEADLINE, INI, kill, line_of, made_home, metaq
+from tests.interop.jvm import free_port
 
 Capture = pytest.CaptureFixture[str]
 
 HERE = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.create_server((HERE, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture
