@@ -98,7 +98,7 @@ async def test_a_broker_that_moves_is_found_again(tree: MemoryTree, registry: Me
         reading = asyncio.ensure_future(anext(reader))
         await register(registry, new)
         assert (await waiting).partition == "0-1"
-        assert (await asyncio.wait_for(reading, 5)).data == b"to the new one"
+        assert (await asyncio.wait_for(reading, 20)).data == b"to the new one"
         assert await mq.brokers() == {0: str(new.address)}
 
 
@@ -187,6 +187,8 @@ async def test_a_key_stays_where_it_is_while_its_broker_is_not_even_registered(
         assert sorted(places.values()) == ["0-0", "0-1", "1-0", "1-1"]
         await withdraw(registry, other)
         await other.stop()
+        links = mq._routes.links._links
+        await until(lambda: other.address not in links or not links[other.address].is_open)  # the end has arrived here
         while 1 in await mq.brokers():
             await asyncio.sleep(0.001)
         waiting = []
