@@ -1,5 +1,6 @@
 """When a slave asks again for partitions in use."""
 
+from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -97,3 +98,14 @@ def test_a_pause_is_the_same_after_one_question_and_after_several() -> None:
     assert len(asking.line.sent) == 4
     asking.answered(0)
     assert asking.ask(100.11) == pytest.approx(100.125)
+
+
+def test_a_java_master_that_has_nothing_is_left_alone_for_longer_and_longer_up_to_the_limit() -> None:
+    course = Course(TopicPartition("test", 0))
+    for _ in range(2):
+        pauses = [course.pause(0.5) for _ in range(60)]
+        assert pauses[0] < 0.005
+        assert all(before < after for before, after in pairwise(pauses[:20]))
+        assert pauses[-1] == max(pauses) == 0.5
+        assert sum(pauses[: pauses.index(0.5)]) < 3  # seconds until it is asked as seldom as that
+        course.came(100.0)  # from here on it is asked often again
