@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from metaq.testing import Coordinator, Registry, ZooKeeper
 
@@ -17,7 +17,12 @@ COORDINATORS: Final = ("zookeeper", "registry")  # what a test may be parametris
 MEMORY: Final = Path("/dev/shm")  # syncing costs nothing there; what a disk does is told in tests/faults
 
 # Laws are tried on so many examples; `make soak` asks for many more. How long one takes says nothing under load.
-settings.register_profile("metaq", max_examples=int(os.environ.get("METAQ_EXAMPLES", "60")), deadline=None)
+settings.register_profile(
+    "metaq",
+    max_examples=int(os.environ.get("METAQ_EXAMPLES", "60")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("metaq")
 
 
