@@ -89,5 +89,5 @@ def describe(broker: Broker) -> dict[str, object]:
         "address": broker.address,
         "answers": broker.stats is not None,
         "stats": broker.stats,
-        "note": broker.reason,
+        "note": note(broker),
     }

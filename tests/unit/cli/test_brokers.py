@@ -3,7 +3,7 @@
 import pytest
 
 from metaq.admin.topics import Broker
-from metaq.cli.brokers import lag, note
+from metaq.cli.brokers import describe, lag, note
 
 AWAY = {"pair_slave": "meta://10.0.0.2:8123", "pair_connected": "false"}
 COPYING = {"slave_lag_bytes": "600", "slave_lag_seconds": "1.250", "slave_error": "the disk is full"}
@@ -22,4 +22,4 @@ COPYING = {"slave_lag_bytes": "600", "slave_lag_seconds": "1.250", "slave_error"
 )
 def test_a_line_tells_the_lag_and_what_is_wrong(stats: dict[str, str] | None, expected: tuple[str, str]) -> None:
     broker = Broker(1, None, "meta://10.0.0.1:8123", stats, "" if stats is not None else "it does not answer")
-    assert (lag(broker), note(broker)) == expected
+    assert (lag(broker), note(broker), describe(broker)["note"]) == (*expected, expected[1])
