@@ -91,7 +91,9 @@ async def test_a_store_can_be_closed_twice_and_used_again(store: StoredOffsets) 
     assert await store.stored("g") == many(2)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=20)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=20
+)
 @given(
     positions=st.dictionaries(
         st.builds(place, st.sampled_from(["t", "t-1", "ü", "a.b"]), st.integers(0, 1 << 31), st.integers(0, 999_999)),
