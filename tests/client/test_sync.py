@@ -165,7 +165,7 @@ def test_closing_is_final_and_may_be_repeated(fake: FakeBroker) -> None:
     thread.start()
     eventually(lambda: fake.of(Get))
     mq.close()
-    thread.join(5)
+    thread.join(20)
     assert reading == [[]]
     mq.close()
     reader.close()
@@ -195,7 +195,7 @@ def test_who_waits_when_another_thread_closes_is_told(fake: FakeBroker) -> None:
     sent = producer.send_nowait(b"x")
     mq.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert len(errors) == 3
     assert isinstance(sent.exception(5), LinkClosed | NoBroker)
 
@@ -267,7 +267,7 @@ def test_python_ends_at_once_whether_or_not_the_client_was_closed(fake: FakeBrok
             if how == "wait":
                 eventually(lambda: any(isinstance(c, Get) and c.target.topic == "empty" for c in fake.received))
                 process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=10)
+            output, errors = process.communicate(timeout=30)
         finally:
             process.kill()
     assert (process.returncode, output) == (code, b"sent\n"), errors
@@ -295,7 +295,7 @@ def test_closing_tells_all_whose_messages_were_not_sent(fake: FakeBroker) -> Non
     eventually(lambda: len(fake.of(Put)) == 5)
     mq.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert len(errors) == 3
     assert len(sent) >= 5
     assert all(isinstance(each.exception(5), LinkClosed | NoBroker) for each in sent)

@@ -88,7 +88,7 @@ def test_sending_waits_while_too_much_has_no_answer(fake: FakeBroker, mq: metaq.
 
     fake.always(Version, release_all)
     with metaq.connect(fake.url, link=QUICK):
-        thread.join(5)
+        thread.join(20)
         assert [each.result(5).offset for each in sent] == [n * 21 for n in range(6)]
     assert told == [True]
     sent[4].add_done_callback(lambda each: told.append(True))
@@ -134,7 +134,7 @@ def test_closing_tells_all_that_wait(fake: FakeBroker, mq: metaq.MessageQueue) -
     eventually(lambda: producer._waiting == 3)
     mq.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert len(errors) == 3
     assert all(isinstance(each.exception(5), LinkClosed | NoBroker) for each in sent)
     with pytest.raises(ConfigError, match="closed"):
