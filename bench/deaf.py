@@ -28,7 +28,7 @@ from metaq.model import TopicPartition
 from metaq.record import HEADER_SIZE
 from tests.faults.pressing import PATIENCE, Client, Pressing, dial_many, looking, most_connections
 
-READERS: Final = (100, 400)  # what they leave unread is below what all may together, and above
+READERS: Final = (100, 400, 2000)  # what they leave unread is below what all may together, above, and far above
 PRODUCERS: Final = 16
 WINDOW: Final = 50  # puts under way of each
 SIZE: Final = 1000  # bytes of a body

@@ -85,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._transport = transport
         transport.set_write_buffer_limits(_HIGH_WATER_SENT, 0)
+        self._connections.unsent.bound(transport)
         self.name = str(transport.get_extra_info("peername"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -289,6 +290,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._connections.unsent.forget(self._transport)
         self._transport = None
         self._later.clear()
         self._blocked = None
@@ -307,6 +310,7 @@ class Connection(asyncio.BufferedProtocol):
         self._connections.sending.give_some(self, self._unsent)
         if self._transport is not None:
             self._transport.set_write_buffer_limits(_HIGH_WATER_SENT, 0)
+            self._connections.unsent.free(self._transport)
         self.active = True
         self._resuming.add(self._go_on)  # not here: asyncio's transport must not be closed within it
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from metaq.net.pace import AS_THE_SYSTEM
 from metaq.net.resuming import Resuming
 from metaq.net.room import Room
+from metaq.net.unsent import Unsent
 
 if TYPE_CHECKING:
     from metaq.net.connection import Connection
@@ -44,6 +45,7 @@ class Connections:
         self.receiving = Room(RECEIVING, PATIENCE)
         self.sending = Room(SENDING, PATIENCE)
         self.resuming = Resuming()
+        self.unsent = Unsent()
         self._turns: dict[Connection, None] = {}  # the producers that are held, longest first
         self._quantum = _READ_LITTLE
         self._calm_looks = 0
@@ -139,6 +141,7 @@ class Connections:
         self.sending.look()
         if now >= self._count_due:
             self._count_due = now + _COUNT
+            self.unsent.look()
             self._divide(sum(connection.unsafe > 0 or connection.held for connection in self.all))
 
     def close_idle(self) -> None:
