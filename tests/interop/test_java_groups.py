@@ -144,7 +144,7 @@ async def mixed_group(zk: str, judge: Judge, folder: Path, *, seed: int, seconds
                 await group.at_rest()
                 in_order = await group.remove(runner) and in_order
             await until_async(nobody_owns)
-            intrusions = group.intrusions(0.5)
+            intrusions = group.intrusions(0.5 + group.longest_gap)
             assert [each for each in intrusions if each.startswith("g_python")] == []
             assert len(intrusions) <= 3, intrusions  # a Java member may still hand out one that it has fetched
             stored = await ZooKeeperOffsets(client).stored("g")
