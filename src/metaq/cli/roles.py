@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from metaq.cli.home import Home
-from metaq.cli.output import Failure
 
 if TYPE_CHECKING:
     from metaq.replication.role import Role
@@ -20,12 +19,12 @@ _TAKEN: Final = "metaq.roles"
 class Part:
     """A role as `start` and `-F` name it, and the file of a home that says how it is played.
 
-    `source`: module:function, which makes the role from the path of the file; None: this release does not have it.
+    `source`: module:function, which makes the role from the path of the file.
     """
 
     plugin: str
     file: str
-    source: str | None
+    source: str
 
 
 PARTS: Final[Mapping[str, Part]] = {
@@ -35,13 +34,6 @@ PARTS: Final[Mapping[str, Part]] = {
 }
 PLUGINS: Final = (*(part.plugin for part in PARTS.values()), "jettyBroker")
 ROLES: Final = ("local", *PARTS)
-
-
-def refuse_role(role: str | None) -> None:
-    """Raise Failure if a broker is to start as something this release does not have yet."""
-    part = PARTS.get(role or "")
-    if part is not None and part.source is None:
-        raise Failure(f"replication is not in this release: a broker cannot start as {role} yet")
 
 
 def options_of(role: str | None, home: Home) -> list[str]:
@@ -56,7 +48,7 @@ def chosen_role() -> "Role | None":
     """Return the role that `-F` names for the command under way; None: none. Raises ConfigError."""
     taken: Mapping[str, str] = click.get_current_context().meta.get(_TAKEN, {})
     for part in PARTS.values():
-        if part.plugin in taken and part.source is not None:
+        if part.plugin in taken:
             module, _, name = part.source.partition(":")
             make: Callable[[str], Role] = getattr(import_module(module), name)
             return make(taken[part.plugin])
@@ -71,7 +63,7 @@ def chosen_plugins() -> list[str]:
 
 def check_plugins(ctx: click.Context, _: click.Parameter, plugins: Iterable[str]) -> None:
     """Keep every `-F NAME=FILE`. Raises UsageError for a name we never had or do not have yet, and for two roles."""
-    known = {part.plugin for part in PARTS.values() if part.source is not None}
+    known = {part.plugin for part in PARTS.values()}
     taken: dict[str, str] = {}
     for plugin in plugins:
         name, equals, path = plugin.partition("=")

@@ -11,7 +11,7 @@ from metaq.cli.control import ask
 from metaq.cli.home import Home, find_home, running
 from metaq.cli.output import complain, emit, refuse, say
 from metaq.cli.properties import property_option
-from metaq.cli.roles import PARTS, ROLES, chosen_plugins, options_of, plugin_option, refuse_role
+from metaq.cli.roles import PARTS, ROLES, chosen_plugins, options_of, plugin_option
 from metaq.errors import MetaqError
 
 timeout_option = click.option(
@@ -53,8 +53,7 @@ def start(role: str | None, properties: dict[str, str], home_path: str | None, a
 
 
 def check_role(role: str | None, properties: dict[str, str]) -> None:
-    """Raise Failure or UsageError for what a broker cannot be started as."""
-    refuse_role(role)
+    """Raise UsageError for what a broker cannot be started as."""
     if properties and role != "local":
         raise click.UsageError("-D is for a local registry: start local")
     if role in PARTS and chosen_plugins():
