@@ -51,7 +51,10 @@ async def until_acknowledged(producers: list[Pressing], count: int) -> None:
 
 
 async def press_on_a_slow_disk(launch: Launch, folder: Path, producers: int, each: int) -> None:
-    """Let equal producers and a greedy one use a broker whose disk is slower, until equals have `each` on average."""
+    """Let equal producers and a greedy one use a broker whose disk is slower, until equals have `each` on average.
+
+    Each has more under way than is read of it at once, so it is the broker alone that shares out.
+    """
     broker = await slow(launch, folder, 8 * MIB)
     before = resident(broker.pid)
     clients = await dial_many(broker.port, producers + 1)
@@ -67,14 +70,12 @@ async def press_on_a_slow_disk(launch: Launch, folder: Path, producers: int, eac
             # what came in before all of them were there is no unfairness
             before_that = [len(producer.acknowledged) for producer in (greedy, *equals)]
             await until_acknowledged(equals, each * producers)
-        gains = [
+        greed, *shares = (
             len(producer.acknowledged) - count for producer, count in zip((greedy, *equals), before_that, strict=True)
-        ]
+        )
         await asyncio.gather(*(producer.stop() for producer in (greedy, *equals)))
     assert look.peak - before < 8 * TAIL / MIB + 60
     check_responsive(look)
-    # each has more under way than is read of it at once, so it is the broker alone that shares out
-    greed, *shares = gains
     assert jain(shares) > 0.95 and max(shares) <= 2 * min(shares), f"shares of equals: {sorted(shares)}"
     assert greed < 2 * median(shares), f"the greedy one got {greed}, with 13 times as many under way: {sorted(shares)}"
     await check_kept(launch, broker, [greedy, *equals], [TopicPartition("test", number) for number in range(4)])

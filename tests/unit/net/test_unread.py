@@ -2,15 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import pytest
 
 from metaq.net.connection import Connection
 from metaq.net.connections import Connections
-from metaq.protocol.commands import Command
-from metaq.protocol.decoder import Limits
+from tests.unit.net.conftest import connected
 
 MIB = 1 << 20
 LITTLE = 256 << 10
@@ -18,36 +15,6 @@ LITTLE = 256 << 10
 pytestmark = pytest.mark.skipif(
     not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system takes as much as it likes"
 )
-
-
-class Idle:
-    """A handler that does nothing."""
-
-    def execute(self, peer: Connection, commands: Sequence[Command], /) -> None: ...
-    def room(self) -> int:
-        return 0
-
-    def calm(self) -> bool:
-        return True
-
-
-@asynccontextmanager
-async def connected(connections: Connections) -> AsyncIterator[tuple[Connection, socket.socket]]:
-    """Yield the broker's end of a connection, and the other: nobody reads from it yet."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(Idle(), Limits(), connections), "127.0.0.1", 0)
-    with socket.socket() as peer:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
-        peer.setblocking(False)
-        await loop.sock_connect(peer, server.sockets[0].getsockname())
-        async with asyncio.timeout(10):
-            while not connections.all:
-                await asyncio.sleep(0)
-        (connection,) = connections.all
-        yield connection, peer
-        connection.abort()
-        await connections.gone()
-    server.close()
 
 
 async def read(peer: socket.socket, size: int) -> None:
