@@ -247,7 +247,9 @@ async def test_a_java_master_is_replaced_and_comes_back_while_java_clients_go_on
 async def test_a_cluster_of_two_is_moved_broker_by_broker_while_java_clients_go_on(
     java_broker: Brokers, judge: Judge, zk: str, tmp_path: Path, stack: AsyncExitStack
 ) -> None:
-    shells = [await shell_for(stack, java_broker, tmp_path / str(number), zk, number) for number in (0, 1)]
+    shells = await asyncio.gather(
+        *(shell_for(stack, java_broker, tmp_path / str(number), zk, number) for number in (0, 1))
+    )
     traffic = Traffic()
     await traffic.start(judge)
     for number, shell in enumerate(shells):

@@ -113,13 +113,16 @@ class Story:
         await self.registered(TOPICS, "1-m")
 
     async def both_slaves_have_what_is_published_byte_for_byte(self) -> None:
-        java_slave = None if isinstance(self.master, JavaSite) else await a_java_slave(self.deployment, self.judge)
-        await asyncio.gather(self.python.join(TOPICS, "python"), self.java.join(self.judge, TOPICS, "java"))
-        await asyncio.gather(
-            self.producers.from_java("java", TOPICS, MANY), self.producers.from_python("python", TOPICS, MANY)
+        copying = [] if isinstance(self.master, JavaSite) else [a_java_slave(self.deployment, self.judge)]
+        *_, java_slaves = await asyncio.gather(
+            self.python.join(TOPICS, "python"),
+            self.java.join(self.judge, TOPICS, "java"),
+            self.producers.from_java("java", TOPICS, MANY),
+            self.producers.from_python("python", TOPICS, MANY),
+            asyncio.gather(*copying),
         )
         logs = await self.deployment.copied()
-        if java_slave is not None:
+        for java_slave in java_slaves:
             await has_everything(java_slave, logs)
 
     async def while_the_master_is_dead_consumers_go_on_from_slaves(self) -> None:
