@@ -372,7 +372,7 @@ async def test_issue_106_a_member_waits_for_the_end_of_a_predecessor_of_its_name
 async def test_issue_106_two_living_consumers_of_one_name_are_told_so_and_only_one_consumes(
     ensemble: Ensemble,
 ) -> None:
-    broker, one, two = [await ensemble.connect(session_timeout=1.0) for _ in range(3)]
+    broker, one, two = [await ensemble.connect(session_timeout=2.0) for _ in range(3)]
     await offer(broker, 4)
     court = Court()
     first = await joined(court, one, "a")

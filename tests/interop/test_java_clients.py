@@ -1,5 +1,6 @@
 """The real Java client at our broker, through a real ZooKeeper or our registry: it cannot tell it from the original."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.interop.jvm import Event, Finished, with_settings
 pytestmark = pytest.mark.parametrize("coordinator", COORDINATORS, indirect=True)
 
 SEED = Path(__file__).parents[1] / "data" / "seed" / "server.ini"
-BEIJING = "127.0.51.33"
+HERE = f"127.33.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"  # no other test's: the port is the deployment's
 
 
 def messages(events: Iterable[Event]) -> dict[object, tuple[object, ...]]:
@@ -35,10 +36,10 @@ async def test_a_java_producer_and_consumer_meet_at_our_broker_on_the_server_ini
 ) -> None:
     """Unchanged but for what its README allows: address of ZooKeeper, host name, data path, address to listen on."""
     text = SEED.read_text("utf-8")
-    text = with_settings(text, "system", {"hostName": BEIJING, "dataPath": tmp_path / "data"})
+    text = with_settings(text, "system", {"hostName": HERE, "dataPath": tmp_path / "data"})
     text = with_settings(text, "zookeeper", {"zk.zkConnect": zk})
     ini = tmp_path / "server.ini"
-    ini.write_text(f"{text}\n[pymetaq]\nbindAddress={BEIJING}\n", "utf-8")
+    ini.write_text(f"{text}\n[pymetaq]\nbindAddress={HERE}\n", "utf-8")
     async with serving(load(str(ini))) as broker:
         assert broker.port == 8123
         produced = await judge("Produce", topic="meta-test", count=200, size=100, attribute="a")
