@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -10,7 +11,11 @@ from metaq.cli.control import ask
 from metaq.cli.home import Home
 from metaq.testing import Coordinator
 from tests.cli.homes import INI, kill, made_home, until
+from tests.cli.test_docs import fits, shown
 from tests.cli.test_script import script
+from tests.docs import samples
+
+DOCUMENT: Final = "synchronous-pair.md"
 
 
 def server(home: Home, *words: str) -> str:
@@ -18,6 +23,14 @@ def server(home: Home, *words: str) -> str:
     done = script(home.path / "bin" / "metaServer.sh", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def start(home: Home, role: str) -> None:
+    """Start it in a role as the document does, and see that what is said is as there."""
+    (sample,) = samples(DOCUMENT, "console")
+    (output,) = (output for command, output in shown(sample) if command == f"bin/metaServer.sh start {role}")
+    said = server(home, "start", role)
+    assert fits(said, output), said
 
 
 def port_of(home: Home) -> int:
@@ -55,14 +68,14 @@ def pair(tmp_path: Path, own_registry: Coordinator, chroots: Iterator[int]) -> I
         for home in (master, slave):
             text = INI.format(data=home.path / "data").replace("zk.zkEnable=false", f"zk.zkConnect={hosts}")
             home.ini.write_text(text)
-        said = server(slave, "start", "gregor")
-        assert said.startswith(
-            "Starting meta broker as the slave of a synchronous pair...\nMeta broker serves at meta://"
-        )
+        start(slave, "gregor")
         port = port_of(slave)
         slave.ini.write_text(slave.ini.read_text().replace("serverPort=0", f"serverPort={port}"))
+        (sample,) = samples(DOCUMENT, "properties")
+        assert sample.text == "slave=10.0.0.2:8123\n"
+        named = sample.text.replace("10.0.0.2:8123", f"127.0.0.1:{port}")
         (master.path / "conf" / "samsa_master.properties").write_text(
-            f"slave=127.0.0.1:{port}\nsendToSlaveTimeoutInMills=2000\nslaveContinuousFailureThreshold=3\n"
+            f"{named}sendToSlaveTimeoutInMills=2000\nslaveContinuousFailureThreshold=3\n"
             f"notifyCommand=/bin/sh -c 'echo $0 $1 >> {tmp_path}/told'\n"
         )
         yield master, slave
@@ -72,8 +85,7 @@ def test_a_slave_that_dies_takes_its_master_out_of_zookeeper_until_it_is_back(
     pair: tuple[Home, Home], tmp_path: Path
 ) -> None:
     master, slave = pair
-    said = server(master, "start", "samsa")
-    assert said.startswith("Starting meta broker as the master of a synchronous pair...\nMeta broker serves at meta://")
+    start(master, "samsa")
     client = Client(master)
     assert client.put(b"both").startswith("200 ")
     kill(slave)

@@ -27,6 +27,8 @@ RUN: Final = {
     ("reading-from-a-slave.md", "console"): "tests/cli/test_reading_from_a_slave.py",
     ("reading-from-a-slave.md", "python"): "tests/cli/test_reading_from_a_slave.py",
     ("reading-from-a-slave.md", "java"): "tests/cli/test_reading_from_a_slave.py",
+    ("synchronous-pair.md", "console"): "tests/cli/test_pair.py",
+    ("synchronous-pair.md", "properties"): "tests/cli/test_pair.py",
     ("migration.md", "console"): "tests/interop/test_migration.py",
     ("asynchronous-slave.md", "properties"): "tests/unit/config/test_slave.py",
     ("metrics.md", "yaml"): "tests/unit/admin/test_families.py",
