@@ -39,6 +39,12 @@ def full(_: PartitionLog) -> None:
     raise StoreError("no space")
 
 
+def copies_no_more(slave: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a slave without room; who promotes it waits in vain for what it lacks, and need not do so for long."""
+    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    monkeypatch.setattr("metaq.replication.slave._SETTLING", 0.05)
+
+
 async def is_gone(slave: Site) -> None:
     await until(lambda: not slave.slave.status().copying.connected and slave.slave.status().master is None)
 
@@ -128,7 +134,7 @@ async def test_what_the_slave_lacks_is_given_up_only_when_told_so(
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     master, slave = await pair(sites)
-    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    copies_no_more(slave, monkeypatch)
     await master.put("test", 0, b"x" * 1000)
     await until(lambda: slave.slave.status().copying.lag > 0)
     await master.end()
@@ -148,7 +154,7 @@ async def lacking(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> tuple[Site, 
     await master.put("test", 0, *(b"%d" % n for n in range(50)))
     await same(master, slave)
     await until(lambda: slave.slave.status().state == "current")
-    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    copies_no_more(slave, monkeypatch)
     await master.put("test", 0, *(b"x" * 500 for n in range(20)))
     await master.put("oct29", 1, b"y")
     await master.end()
@@ -167,7 +173,7 @@ async def test_what_the_slave_lacks_is_taken_from_the_folder_of_the_old_master(
 
 async def test_batches_in_what_is_taken_from_there_are_known(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = await pair(sites)
-    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    copies_no_more(slave, monkeypatch)
     batches = [
         batch(0, 3, 40),
         batch(1, 2000, 1200),
@@ -194,7 +200,7 @@ async def test_batches_there_are_not_believed_if_another_broker_wrote_behind_the
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     master, slave = await pair(sites)
-    monkeypatch.setattr(slave.broker.running.broker.store, "check_space", full)
+    copies_no_more(slave, monkeypatch)
     assert (await (await master.peer()).asks(batch(0, 3, 40))).startswith(b"result 200")
     await master.end()
     path = master.folder / "data/test-0/00000000000000000000.meta"
@@ -242,7 +248,10 @@ async def test_a_slave_without_messages_takes_nobodys(sites: Sites) -> None:
         await promote(slave, rest=[str(master.folder / "data")])
 
 
-async def test_a_slave_that_has_not_met_its_master_does_not_know_what_it_lacks(sites: Sites) -> None:
+async def test_a_slave_that_has_not_met_its_master_does_not_know_what_it_lacks(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metaq.replication.slave._SETTLING", 0.05)  # waiting does not help
     master, slave = await pair(sites)
     await slave.end()
     await master.end()
