@@ -82,13 +82,7 @@ class Group:
         self.running.remove(runner)
         process = runner.command.java
         is_java = runner.name.startswith("g_java")
-        if not kill:
-            process.process.terminate()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HANGING if is_java else LEAVING):
-                    await process.process.wait()
-        ended = not process.running
-        # a fetch thread of 1.4.6.2 that is interrupted while it connects may spin for ever (issue #129)
+        ended = False if kill else await left(process, HANGING if is_java else LEAVING)
         assert ended or kill or is_java, f"{runner.name} hangs:\n{process.words()}"
         await process.kill()
         await runner.reading
@@ -146,6 +140,18 @@ class Group:
                 if not changes or changes[-1][1] != seen.get(text):
                     changes.append((now, seen.get(text)))
             await asyncio.sleep(0.01)
+
+
+async def left(process: JavaProcess, within: float) -> bool:
+    """Have a consumer leave in order; return whether it ends within so many seconds.
+
+    One of 1.4.6.2 may never: a fetch thread of it that is interrupted while it connects may spin for ever (issue #129).
+    """
+    process.process.terminate()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            await process.process.wait()
+    return not process.running
 
 
 async def live(group: Group, chance: random.Random, seconds: float) -> None:
