@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -86,8 +87,10 @@ def put(home: Home, topic: str, body: bytes) -> None:
 def test_the_deployment_starts_slaves_first_and_says_how_far_they_are(
     sites: dict[str, Home], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("hefei", "guangzhou"):
-        said = metaq_server(sites[name], "start", "slave")
+    slaves = [sites[name] for name in ("hefei", "guangzhou")]
+    with ThreadPoolExecutor() as pool:
+        texts = list(pool.map(lambda home: metaq_server(home, "start", "slave"), slaves))
+    for said in texts:
         assert said.startswith("Starting meta broker as an asynchronous slave...\nMeta broker serves at meta://127.0.")
     waiting = metaq_server(sites["hefei"], "slave-status")
     assert "State:waiting\nLag:unknown\nError:no master of broker 1 is registered below /meta" in waiting
