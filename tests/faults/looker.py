@@ -30,12 +30,18 @@ def scheduled(pid: int) -> tuple[int, int]:
     return run, waited
 
 
+def stretch(pid: int, since: tuple[int, int] = (0, 0)) -> float:
+    """Return how many times longer it took since then than with a processor of its own; `since`: as `scheduled`."""
+    run, waited = (now - then for now, then in zip(scheduled(pid), since, strict=True))
+    return (run + waited) / run if run else 1.0
+
+
 def look(port: int, pid: int) -> dict[str, object]:
     """Look until standard input ends."""
     times: list[float] = []
     memory: list[tuple[float, float]] = []
     began = time.monotonic()
-    run, waited = scheduled(pid)
+    before = scheduled(pid)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(60)
         print("looking", flush=True)
@@ -47,8 +53,7 @@ def look(port: int, pid: int) -> dict[str, object]:
             end = time.monotonic()
             times.append(end - start)
             memory.append((end - began, resident(pid)))
-    run, waited = (now - then for now, then in zip(scheduled(pid), (run, waited), strict=True))
-    return {"times": times, "memory": memory, "stretch": (run + waited) / run if run else 1.0}
+    return {"times": times, "memory": memory, "stretch": stretch(pid, before)}
 
 
 if __name__ == "__main__":
