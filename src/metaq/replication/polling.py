@@ -19,7 +19,7 @@ _LONG: Final = 5.0  # and for others
 _IDLE_SIZE: Final = 64 << 10  # bytes that an idle partition is asked for at first
 _HOT: Final = 8  # questions at a time for partitions in use
 _SHORTEST: Final = 0.001  # seconds between two of these, at least: each costs the master what some 50 messages do
-_LONGEST: Final = 0.025  # and where there are many messages
+_LONGEST: Final = 0.05  # and where there are many messages
 _EACH: Final = 0.0001  # seconds for each message that came since the last: more than 10,000/s make it longer
 _GETS: Final = 64  # questions at a time to a Java broker
 
