@@ -48,6 +48,7 @@ from metaq.store.awaiting import in_thread
 
 log = logging.getLogger(__name__)
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 _LOOK: Final = 0.05  # seconds between looks whether the master is gone: of its connection nobody tells
@@ -248,16 +249,18 @@ class Slave:
 
     def _in_pieces(self) -> Pieces[SlaveStatus]:
         """Make what `status` returns."""
-        total = Total()
+        total, offered = Total(), set[str]()
 
         def count(each: PartitionStatus) -> PartitionStatus:
             total.add(each)
+            offered.add(each.key.topic)
             return each
 
         found = yield from _each(count, () if self._follower is None else self._follower.partitions())
-        return self._status(tuple(found), total)
+        gone = yield from self._gone(offered)
+        return self._status(tuple(found), total, gone)
 
-    def _status(self, partitions: tuple[PartitionStatus, ...], total: Total) -> SlaveStatus:
+    def _status(self, partitions: tuple[PartitionStatus, ...], total: Total, gone: tuple[str, ...]) -> SlaveStatus:
         assert self._broker is not None
         copying = _NOTHING if self._follower is None else self._follower.overview()
         zookeeper = self._broker.config.zookeeper
@@ -277,16 +280,16 @@ class Slave:
             config_problem=None if self._meeting is None else self._meeting.config_problem,
             copying=replace(copying, partitions=partitions),
             total=total,
-            gone=self._gone(partitions),
+            gone=gone,
         )
 
-    def _gone(self, partitions: Iterable[PartitionStatus]) -> tuple[str, ...]:
-        """Return the topics that are here and not at the master: dropped there, or not to be read there."""
+    def _gone(self, offered: set[str]) -> Pieces[tuple[str, ...]]:
+        """Make the topics that are here and not at the master: dropped there, or not to be read there."""
         assert self._broker is not None
         if self._meeting is None or self._meeting.master is None or not self._meeting.has_met:
             return ()
-        here = {each.key.topic for each in self._broker.store.all()}
-        return tuple(sorted(here.difference(each.key.topic for each in partitions)))
+        here = yield from _each(lambda log: log.key.topic, tuple(self._broker.store.all()))
+        return tuple(sorted(set(here) - offered))
 
     def summary(self) -> Pieces[list[str]]:
         """Make the lines that `stats` has more on a slave."""
@@ -309,7 +312,7 @@ class Slave:
         self._broker.puts.registry.topic_appeared(topic)  # which of them there is, is known later than `join`
 
 
-def _each(make: Callable[[PartitionStatus], T], partitions: Iterable[PartitionStatus]) -> Pieces[list[T]]:
+def _each(make: Callable[[P], T], partitions: Iterable[P]) -> Pieces[list[T]]:
     """Make something of each partition, some at a time."""
     made: list[T] = []
     for number, each in enumerate(partitions, 1):
