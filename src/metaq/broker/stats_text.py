@@ -6,8 +6,8 @@ All are bodies of a 200 reply. `stats config` is no text: the broker sends the b
 partitions is a generator, which yields now and then for others to have their turn of the loop: 50,000 take 0.1 s.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from metaq._version import REFERENCE_VERSION
 from metaq.broker.stats import Commands, Figure, Figures, Statistics
@@ -80,14 +80,24 @@ def answer(item: str, statistics: Statistics, source: Source) -> bytes:
     return at_once(answer_in_pieces(item, statistics, source))
 
 
+class Whole(Generic[T]):
+    """Makes an answer, a piece in each step of an iteration; then `value` is what came of it."""
+
+    value: T
+
+    def __init__(self, pieces: Pieces[T]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[None]:
+        self.value = yield from self._pieces
+
+
 def at_once(pieces: Pieces[T]) -> T:
     """Make all of it now; return it."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            whole: T = end.value
-            return whole
+    whole = Whole(pieces)
+    for _ in whole:
+        pass
+    return whole.value
 
 
 def answer_in_pieces(item: str, statistics: Statistics, source: Source) -> Pieces[bytes]:

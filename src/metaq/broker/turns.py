@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from metaq.broker.stats_text import Pieces
+from metaq.broker.stats_text import Pieces, Whole
 
 T = TypeVar("T")
 
@@ -17,13 +17,10 @@ _FAILED: Final = b""  # what an answer is that could not be made
 
 async def make(pieces: Pieces[T]) -> T:
     """Make all of an answer, one piece after the other; return it."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            whole: T = end.value
-            return whole
+    whole = Whole(pieces)
+    for _ in whole:
         await asyncio.sleep(0)  # others have their turn
+    return whole.value
 
 
 class Turns:
