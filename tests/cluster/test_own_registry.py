@@ -196,7 +196,8 @@ def send_raw(address: str, data: bytes) -> bytes:
         answer = b""
         with contextlib.suppress(ConnectionError):
             writer.write(data)
-            writer.write_eof()
+            with contextlib.suppress(OSError):  # ENOTCONN, which is no ConnectionError: it has been reset already
+                writer.write_eof()
             answer = await reader.read()
         writer.close()
         return answer
